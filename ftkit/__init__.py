@@ -1,0 +1,46 @@
+"""ftkit teaches one idea: a pretrained model, your data, and a plan of which weights may move.
+
+Importing it loads nothing heavy: each public name brings in its own module the first time it is used.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+#: Where each public name lives, in the order in which a learner meets them.
+_HOME = {
+    "load_pretrained": "pretrained",
+    "load_data": "data",
+    "Splits": "data",
+    "majority": "baseline",
+    "tfidf": "baseline",
+    "zero_shot": "baseline",
+    "probe": "baseline",
+    "Plan": "plan",
+    "estimate": "forecast",
+    "fit": "training",
+    "Run": "record",
+    "evaluate": "evaluation",
+    "Evaluation": "evaluation",
+    "cross_validate": "evaluation",
+    "compare": "report",
+    "explain": "findings",
+    "FtkitError": "findings",
+    "check_machine": "doctor",
+}
+#: A function named like its own module would be hidden by it as soon as the module is imported.
+_RENAMED = {"check_machine": "doctor"}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ftkit' has no attribute {name!r}; it offers {', '.join(_HOME)}")
+    value = getattr(import_module(f"ftkit.{_HOME[name]}"), _RENAMED.get(name, name))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

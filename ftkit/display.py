@@ -1,0 +1,181 @@
+"""How a record shows itself: plain text and escaped HTML together, a one-sentence summary, and `.frame()`.
+
+Every record of ftkit (a plan, splits, a run, an evaluation ...) derives from `Record` and says only *what* there is
+to show: one sentence, tables with captions, and at most one picture with a sentence that doubles as its alt text.
+This module decides *how*: in a terminal as text, in a notebook as HTML in which every value has been escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+#: Decorator of every record: frozen, keyword-only, shown by `Record`. Records holding arrays compare by identity.
+record = dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+
+_STYLE = (
+    "<style>.ftkit{font-family:system-ui,sans-serif;font-size:.93em;line-height:1.45;max-width:60em}"
+    ".ftkit p{margin:.2em 0 .6em}.ftkit table{border-collapse:collapse;margin:.3em 0 .8em}"
+    ".ftkit caption{text-align:left;font-weight:600;padding:.2em 0}"
+    ".ftkit th,.ftkit td{padding:.2em .8em .2em 0;text-align:left!important;vertical-align:top;"
+    "border-bottom:1px solid rgba(128,128,128,.3)}.ftkit td.n{text-align:right!important;"
+    "font-variant-numeric:tabular-nums}.ftkit img{max-width:100%;height:auto;background:#fff}</style>"
+)
+
+
+def escape(value: object) -> str:
+    """Return `value` as text that is safe inside HTML, in an element or in a quoted attribute.
+
+    >>> escape("<img src=x onerror='a()'>")
+    '&lt;img src=x onerror=&#x27;a()&#x27;&gt;'
+    """
+    return html.escape(str(value), quote=True)
+
+
+def shorten(text: object, limit: int = 90) -> str:
+    """Return `text` on one line, cut to at most `limit` characters, the last of them an ellipsis if it was cut.
+
+    >>> shorten("Fracture of   shaft\\nof femur", 12)
+    'Fracture of…'
+    """
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def count(n: float) -> str:
+    """Return a whole number with thousands separators.
+
+    >>> count(22713216)
+    '22,713,216'
+    """
+    return f"{n:,.0f}"
+
+
+def size(n_bytes: float) -> str:
+    """Return a number of bytes in the unit that reads best (decimal units, as disks and wheels are sold).
+
+    >>> size(90868376), size(512)
+    ('91 MB', '512 B')
+    """
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n_bytes >= limit:
+            value = n_bytes / limit
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{n_bytes:.0f} B"
+
+
+def seconds(s: float) -> str:
+    """Return a duration as people say it.
+
+    >>> seconds(0.42), seconds(42.4), seconds(142)
+    ('0.4 s', '42 s', '2 min 22 s')
+    """
+    if s < 10:
+        return f"{s:.1f} s"
+    if s < 120:
+        return f"{s:.0f} s"
+    return f"{int(s) // 60} min {int(s) % 60:02d} s"
+
+
+def percent(share: float) -> str:
+    """Return a share of one as a percentage with one decimal.
+
+    >>> percent(0.7012)
+    '70.1 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def points(difference: float) -> str:
+    """Return a difference of two shares in percentage points, always signed.
+
+    >>> points(0.0512), points(-0.003)
+    ('+5.1', '-0.3')
+    """
+    return f"{100 * difference:+.1f}"
+
+
+def _cell(value: object) -> str:
+    number = isinstance(value, int | float) or (isinstance(value, str) and value[:1] in "0123456789+-" and value != "")
+    return f'<td class="n">{escape(value)}</td>' if number else f"<td>{escape(value)}</td>"
+
+
+def table_html(frame: pd.DataFrame, caption: str) -> str:
+    """Return `frame` as an HTML table with a caption, every heading and value escaped; the index is not shown."""
+    head = "".join(f'<th scope="col">{escape(c)}</th>' for c in frame.columns)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in frame.itertuples(index=False, name=None))
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def table_text(frame: pd.DataFrame, caption: str) -> str:
+    """Return `frame` as aligned text under its caption: text to the left, numbers to the right."""
+    cells = [[str(c) for c in frame.columns]] + [
+        [shorten(v, 60) for v in row] for row in frame.itertuples(index=False, name=None)
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [all(c[:1] in "0123456789+-" for c in column[1:] if c) for column in zip(*cells, strict=True)]
+    lines = [
+        "  " + "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
+        for row in cells
+    ]
+    return "\n".join([caption, *lines])
+
+
+def figure_png(figure: Figure, dpi: int = 110) -> bytes:
+    """Return a matplotlib figure as PNG bytes, without pyplot (so it is safe in threads and callbacks)."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def figure_html(figure: Figure, alt: str) -> str:
+    """Return a matplotlib figure as an `<img>` whose alt text is also written beneath it."""
+    data = base64.b64encode(figure_png(figure)).decode("ascii")
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}"><p><small>{escape(alt)}</small></p>'
+
+
+class Record:
+    """What every record of ftkit can do: say itself in a sentence, list its tables, draw its picture.
+
+    A subclass overrides `summary` and, where it has them, `tables` and `picture`. Nothing is computed before a
+    record is shown, and showing it never changes it.
+    """
+
+    def summary(self) -> str:
+        """One sentence that says what this is, with its most important number."""
+        return type(self).__name__
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        """Return `(caption, frame)` pairs, the most important first."""
+        return []
+
+    def picture(self) -> tuple[Figure, str] | None:
+        """Return a figure and the sentence that describes it, or None where a picture would say nothing more."""
+        return None
+
+    def frame(self) -> pd.DataFrame:
+        """Return the first table as a DataFrame, to be worked on."""
+        import pandas as pd
+
+        tables = self.tables()
+        return tables[0][1] if tables else pd.DataFrame()
+
+    def __repr__(self) -> str:
+        return "\n\n".join([self.summary(), *(table_text(frame, caption) for caption, frame in self.tables())])
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p>{escape(self.summary())}</p>"]
+        parts += [table_html(frame, caption) for caption, frame in self.tables()]
+        if drawn := self.picture():
+            parts.append(figure_html(*drawn))
+        return f'{_STYLE}<div class="ftkit">{"".join(parts)}</div>'
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
