@@ -1,0 +1,133 @@
+"""What ftkit can load by name: each set's card (source, licence, labels, caveats) as a record, and the list of them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from ftkit import plots, sources
+from ftkit.display import Record, count, record, shorten
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_COUNT_ROW = re.compile(r"^\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
+
+
+@record
+class Card(Record):
+    """Where a data set comes from, what it holds, and what to beware of.
+
+    Parameters
+    ----------
+    name : str
+        As `load_data` takes it.
+    title, task, source, licence : str
+        What it is, what is asked of a model, where its bytes come from, and on which terms.
+    counts : mapping of str to int
+        Rows of each label in the whole set, before it is split.
+    grouped_by : str
+        What a group is; empty if rows are independent.
+    draws : int
+        How many fixed splits are stored; 0 if it is split when loaded.
+    body : str
+        The card as written, in Markdown.
+    """
+
+    name: str
+    title: str
+    task: str
+    source: str
+    licence: str
+    counts: Mapping[str, int]
+    grouped_by: str = ""
+    draws: int = 0
+    body: str = ""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in the whole set."""
+        return sum(self.counts.values())
+
+    def summary(self) -> str:
+        return f"{self.name}: {self.title}; {count(self.n_rows)} rows in {len(self.counts)} classes."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        import pandas as pd
+
+        facts = {
+            "Task": self.task,
+            "Source": self.source,
+            "Licence": self.licence,
+            "Grouped by": self.grouped_by or "nothing: rows are independent",
+            "Split": f"{self.draws} fixed draws" if self.draws else "drawn when loaded, by seed",
+            "Beware": " ".join(re.findall(r"^- (.+)$", self.body.partition("## Caveats")[2], re.MULTILINE)),
+        }
+        labels = {"Label": list(self.counts), "Rows": [count(n) for n in self.counts.values()]}
+        return [
+            ("What it is", pd.DataFrame(facts.items(), columns=["", "In words"])),
+            ("Rows per label in the whole set", pd.DataFrame(labels)),
+        ]
+
+    def picture(self) -> tuple[Figure, str]:
+        counts = sorted(self.counts.items(), key=lambda pair: -pair[1])
+        (first, most), (last, fewest) = counts[0], counts[-1]
+        alt = f"Rows per label: from {count(most)} ({shorten(first)}) to {count(fewest)} ({shorten(last)})."
+        return plots.bars(*zip(*counts, strict=True), label="rows").figure, alt
+
+
+@record
+class DataSets(Record, Mapping):
+    """The named sets, as a mapping of name to `Card`."""
+
+    cards: tuple[Card, ...]
+
+    def __getitem__(self, name: str) -> Card:
+        for card in self.cards:
+            if card.name == name:
+                return card
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (card.name for card in self.cards)
+
+    def __len__(self) -> int:
+        return len(self.cards)
+
+    def summary(self) -> str:
+        return f"{len(self)} data sets can be loaded by name."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        import pandas as pd
+
+        rows = [(c.name, c.task, count(c.n_rows), len(c.counts), c.grouped_by or "–") for c in self.cards]
+        return [("Data sets", pd.DataFrame(rows, columns=["Name", "Task", "Rows", "Classes", "Grouped by"]))]
+
+
+@functools.cache
+def data_sets() -> DataSets:
+    """Return the cards of all sets that `load_data` knows by name; nothing is fetched.
+
+    >>> data_sets()["health/diagnoses"].draws
+    3
+    """
+    return DataSets(cards=tuple(_card(name, entry) for name, entry in sources.catalog()["data"].items()))
+
+
+def _card(name: str, entry: Mapping) -> Card:
+    body = (sources.data_root() / "cards" / f"{name.replace('/', '-')}.md").read_text(encoding="utf-8")
+    pin = sources.catalog()["files"][entry["files"]]
+    return Card(
+        name=name,
+        title=entry["title"],
+        task=entry["task"],
+        source=f"{pin['wheel']} {pin['version']}; {entry['source']}",
+        licence=entry["licence"],
+        counts={label: int(n.replace(",", "")) for label, n in _COUNT_ROW.findall(body)},
+        grouped_by=entry.get("grouped_by", ""),
+        draws=entry.get("draws", 0),
+        body=body,
+    )

@@ -1,0 +1,152 @@
+"""Labelled texts of one split as a record: texts, labels, groups, and how often they were opened for scoring."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ftkit.data.splitting import one_hot
+from ftkit.display import Record, count, record, shorten
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What labels may be: one class a text, any number of labels a text, or one grade out of a ranked few.
+KINDS = ("single", "multiple", "ordered")
+
+
+@record
+class Rows(Record):
+    """Labelled texts of one split.
+
+    Parameters
+    ----------
+    name : str
+        The split: `"train"`, `"valid"`, `"test"`.
+    texts : tuple of str
+        One text a row, as written in the source.
+    labels : np.ndarray
+        (n,) int64 for kinds `"single"` and `"ordered"`; (n, n_labels) uint8 of 0 and 1 for `"multiple"`.
+    label_names : tuple of str
+        The name of each label; in rank order, lowest first, for kind `"ordered"`.
+    kind : str
+        `"single"`, `"multiple"` or `"ordered"`.
+    groups : tuple of str, optional
+        Rows of one group are near-copies of each other (one licence, one disease) and stay in one split.
+    ids : tuple of str, optional
+        A name for each row, unique; numbered by default.
+    source : str
+        The name of the data set.
+
+    Raises
+    ------
+    ValueError
+        If lengths, kinds or label values disagree.
+
+    >>> rows = Rows(name="train", texts=("good", "bad"), labels=[1, 0], label_names=("no", "yes"))
+    >>> len(rows), rows.take([0]).texts, rows.named_labels()
+    (2, ('good',), ['yes', 'no'])
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    kind: str = "single"
+    groups: tuple[str, ...] | None = None
+    ids: tuple[str, ...] = ()
+    source: str = ""
+    # One list shared by every copy that take() makes: looking at half of a test split is looking at it.
+    _opened: list[int] = field(default_factory=lambda: [0])
+
+    def __post_init__(self) -> None:
+        n = len(self.texts)
+        if self.kind not in KINDS:
+            raise ValueError(f"Rows.kind is {self.kind!r}; it must be one of {', '.join(KINDS)}")
+        labels = np.array(self.labels, dtype=np.uint8 if self.kind == "multiple" else np.int64)
+        shape = (n, len(self.label_names)) if self.kind == "multiple" else (n,)
+        if labels.shape != shape:
+            raise ValueError(f"Rows.labels has the shape {labels.shape}; {n} texts of kind {self.kind} need {shape}")
+        top = 2 if self.kind == "multiple" else len(self.label_names)
+        if n and not (labels.min() >= 0 and labels.max() < top):
+            raise ValueError(f"Rows.labels runs from {labels.min()} to {labels.max()}; it must be from 0 to {top - 1}")
+        labels.flags.writeable = False
+        ids = tuple(self.ids) or tuple(f"{self.name}-{i}" for i in range(n))
+        for key, value in (("ids", ids), ("groups", self.groups)):
+            if value is not None and len(value) != n:
+                raise ValueError(f"Rows.{key} has {len(value)} entries for {n} texts")
+        if len(set(ids)) != n:
+            raise ValueError(f"Rows.ids must be unique; {Counter(ids).most_common(1)[0][0]!r} occurs twice")
+        for key, value in (("texts", self.texts), ("label_names", self.label_names), ("groups", self.groups)):
+            object.__setattr__(self, key, None if value is None else tuple(value))
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "ids", ids)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def n_labels(self) -> int:
+        """How many labels there are to choose from."""
+        return len(self.label_names)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Rows of each label, (n_labels,) int64."""
+        return one_hot(self.labels, self.n_labels).sum(0, dtype=np.int64)
+
+    @property
+    def opened(self) -> int:
+        """How often these rows, or a part of them, were opened for scoring."""
+        return self._opened[0]
+
+    def open(self) -> Rows:
+        """Count one opening for scoring, and return these rows."""
+        self._opened[0] += 1
+        return self
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Rows:
+        """Return the rows at `indices` (positions, or a mask of truth values); the count of openings is shared."""
+        at = np.asarray(indices)
+        at = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)
+        return replace(
+            self,
+            texts=tuple(self.texts[i] for i in at),
+            labels=self.labels[at],
+            groups=None if self.groups is None else tuple(self.groups[i] for i in at),
+            ids=tuple(self.ids[i] for i in at),
+        )
+
+    def named_labels(self) -> list[str]:
+        """Return each row's label by name; several are joined by "; "."""
+        if self.kind != "multiple":
+            return [self.label_names[i] for i in self.labels]
+        return ["; ".join(self.label_names[j] for j in np.flatnonzero(row)) for row in self.labels]
+
+    def head(self, n: int = 5) -> pd.DataFrame:
+        """Return the first `n` rows as a table of text, label and, where there are any, group."""
+        import pandas as pd
+
+        part = self.take(range(min(n, len(self))))
+        columns = {"Text": [shorten(t) for t in part.texts], "Label": part.named_labels()}
+        return pd.DataFrame(columns if part.groups is None else columns | {"Group": part.groups}, index=list(part.ids))
+
+    def fingerprint(self) -> str:
+        """Return the sha256 (hex) of texts, labels and label names: equal rows, equal fingerprint."""
+        # ASCII JSON, because a text may hold half a surrogate pair, which UTF-8 cannot write.
+        content = json.dumps([self.kind, self.label_names, self.texts, self.labels.tolist()])
+        return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+    def summary(self) -> str:
+        of = f" of {self.source}" if self.source else ""
+        opened = f"opened {self.opened} time{'' if self.opened == 1 else 's'} for scoring"
+        return f"{count(len(self))} {self.name} rows{of} with {self.n_labels} labels, {opened}."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        return [("The first rows", self.head())]

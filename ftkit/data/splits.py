@@ -1,0 +1,194 @@
+"""Train, valid and test rows as one record, proven not to leak: `Splits`, with its folds and its smaller versions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ftkit import plots
+from ftkit.data.rows import Rows
+from ftkit.data.splitting import allocate, at_most, normalised, one_hot, units
+from ftkit.display import Record, count, record, shorten
+from ftkit.findings import Finding, FtkitError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from ftkit.data.cards import Card
+
+_SHOWN = 30  # labels in a table or a picture; more would bury the sentence above them
+
+
+@record
+class Splits(Record):
+    """Rows for training, for choosing, and for one last look; no text and no group is in two of them.
+
+    Parameters
+    ----------
+    name : str
+        The data set.
+    train, valid, test : Rows
+        None of them empty; of one kind and with the same label names.
+    card : Card, optional
+        Where the data comes from, for sets of the catalogue.
+    findings : tuple of Finding
+        What was noticed and repaired while reading.
+    seed : int
+        What the split was drawn with.
+
+    Raises
+    ------
+    FtkitError
+        FT021 if a text or a group is in two splits.
+    ValueError
+        If a split is empty, or the splits disagree on their labels, or an id is in two of them.
+    """
+
+    name: str
+    train: Rows
+    valid: Rows
+    test: Rows
+    card: Card | None = None
+    findings: tuple[Finding, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        seen: dict[tuple[str, str], str] = {}
+        for part in self.parts:
+            if not len(part):
+                raise ValueError(f"Splits.{part.name} of {self.name!r} has no rows; each split needs at least one")
+            if (part.kind, part.label_names) != (self.kind, self.label_names):
+                raise ValueError(f"Splits.{part.name} of {self.name!r} differs from train in kind or label names")
+            keys = [("id", i) for i in part.ids] + [("text", normalised(t)) for t in part.texts]
+            for key in dict.fromkeys(keys + [("group", g) for g in part.groups or ()]):
+                if (other := seen.setdefault(key, part.name)) != part.name:
+                    what = f"The {key[0]} {shorten(key[1], 60)!r} of {self.name!r} is in both {other} and {part.name}"
+                    raise FtkitError("FT021", f"{what}; remove it from one of them, or let ftkit split the rows.")
+
+    @property
+    def parts(self) -> tuple[Rows, Rows, Rows]:
+        """`train`, `valid` and `test`, in this order."""
+        return self.train, self.valid, self.test
+
+    @property
+    def kind(self) -> str:
+        """What the labels are: `"single"`, `"multiple"` or `"ordered"`."""
+        return self.train.kind
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The name of each label, in the order of the label numbers."""
+        return self.train.label_names
+
+    @property
+    def n_labels(self) -> int:
+        """How many labels there are to choose from."""
+        return len(self.label_names)
+
+    @property
+    def n_classes(self) -> int:
+        """The same number, under the name that the literature of single labels uses."""
+        return len(self.label_names)
+
+    def limit(self, per_class: int, seed: int = 0) -> Splits:
+        """Return splits with at most about `per_class` train rows a label; the test rows stay as they are.
+
+        Valid shrinks in proportion, to no fewer than 5 rows a label where it has them. With one seed, fewer rows are
+        always part of more rows, so that a learning curve adds to what it had.
+
+        Parameters
+        ----------
+        per_class : int
+            1 or more.
+        seed : int
+            Decides which rows.
+        """
+        if per_class < 1:
+            raise ValueError(f"per_class is {per_class}; it must be at least 1")
+        for_valid = max(5, round(per_class * len(self.valid) / len(self.train)))
+        train, valid = (
+            part.take(at_most(one_hot(part.labels, self.n_labels), cap, seed))
+            for part, cap in ((self.train, per_class), (self.valid, for_valid))
+        )
+        return replace(self, train=train, valid=valid)
+
+    def folds(self, k: int = 5, repeats: int = 1, seed: int = 0) -> Iterator[Splits]:
+        """Yield `k` splits, each testing another fold of all rows; a repeat tests every row once.
+
+        Folds are stratified and keep groups whole. Of the other rows, the same share becomes valid as in these splits.
+
+        Parameters
+        ----------
+        k : int
+            Folds, 2 or more.
+        repeats : int
+            How often all rows are dealt out anew, 1 or more.
+        seed : int
+            Decides the dealing.
+        """
+        every = _joined(self.parts)
+        unit = units(every.texts, every.groups)
+        if not 2 <= k <= unit.max() + 1:
+            raise ValueError(f"k is {k}; it must be from 2 to {unit.max() + 1}, the number of groups or distinct texts")
+        wanted = one_hot(every.labels, self.n_labels)
+        share = len(self.valid) / (len(self.train) + len(self.valid))
+        for repeat in range(repeats):
+            fold = allocate(wanted, unit, [1 / k] * k, seed + repeat, floor=0)
+            for i in range(k):
+                rest = np.flatnonzero(fold != i)
+                part = allocate(wanted[rest], np.unique(unit[rest], return_inverse=True)[1], (1 - share, share), seed)
+                chosen = {"train": rest[part == 0], "valid": rest[part == 1], "test": np.flatnonzero(fold == i)}
+                again = f", repeat {repeat + 1}" if repeats > 1 else ""
+                rows = {name: replace(every.take(at), name=name, _opened=[0]) for name, at in chosen.items()}
+                yield replace(self, name=f"{self.name}, fold {i + 1} of {k}{again}", seed=seed + repeat, **rows)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 (hex) of the three splits' fingerprints."""
+        return hashlib.sha256("".join(part.fingerprint() for part in self.parts).encode()).hexdigest()
+
+    def summary(self) -> str:
+        train, valid, test = (count(len(part)) for part in self.parts)
+        what = {"single": "classes", "multiple": "labels", "ordered": "grades"}[self.kind]
+        grouped = "; no group is in two splits" if self.train.groups else ""
+        return f"{self.name}: {train} train, {valid} valid and {test} test rows in {self.n_labels} {what}{grouped}."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        import pandas as pd
+
+        sizes = {"Split": [p.name for p in self.parts], "Rows": [count(len(p)) for p in self.parts]}
+        if self.train.groups:
+            sizes["Groups"] = [count(len(set(p.groups))) for p in self.parts]
+        sizes["Opened for scoring"] = [p.opened for p in self.parts]
+        labels = {"Label": self.label_names} | {p.name.capitalize(): [count(c) for c in p.counts] for p in self.parts}
+        more = f" (the first {_SHOWN} of {self.n_labels})" if self.n_labels > _SHOWN else ""
+        tables = [("Rows per split", sizes), (f"Rows per label{more}", {k: v[:_SHOWN] for k, v in labels.items()})]
+        if self.findings:
+            found = [(f.code, f.title, f.message) for f in self.findings]
+            tables.append(("Findings", dict(zip(("Code", "Title", "Here"), zip(*found, strict=True), strict=True))))
+        return [(caption, pd.DataFrame(columns)) for caption, columns in tables]
+
+    def picture(self) -> tuple[Figure, str] | None:
+        if len(set(self.train.counts.tolist())) == 1:
+            return None  # bars of one length say no more than the table
+        counts = sorted(zip(self.label_names, self.train.counts.tolist(), strict=True), key=lambda p: -p[1])[:_SHOWN]
+        (first, most), (last, fewest) = counts[0], counts[-1]
+        alt = f"Train rows per label: from {count(most)} ({shorten(first)}) to {count(fewest)} ({shorten(last)})."
+        return plots.bars(*zip(*counts, strict=True), label="train rows").figure, alt
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    grouped = all(p.groups is not None for p in parts)
+    return replace(
+        parts[0],
+        name="all",
+        texts=sum((p.texts for p in parts), ()),
+        labels=np.concatenate([p.labels for p in parts]),
+        groups=sum((p.groups for p in parts), ()) if grouped else None,
+        ids=sum((p.ids for p in parts), ()),
+        _opened=[0],
+    )

