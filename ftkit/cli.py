@@ -1,0 +1,67 @@
+"""The command line `ftkit tour · doctor · fetch`, thin as paper: each verb calls one public function."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ftkit.findings import FtkitError
+
+#: What the first lesson needs.
+FIRST_LESSON = ("minilm", "icd10cm")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit status: 0 done, 1 an error ftkit can explain, 2 a command it does not know.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after `ftkit`; by default those of this process.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.verb(arguments)
+    except FtkitError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _tour(arguments: argparse.Namespace) -> None:
+    from ftkit.lessons import tour
+
+    tour()
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from ftkit.doctor import doctor
+
+    print(doctor(network=arguments.network))
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from ftkit import sources
+
+    names = tuple(sources.catalog()["files"]) if arguments.all else tuple(arguments.names) or FIRST_LESSON
+    sources.fetch_all(names)
+    print(sources.status())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ftkit", description="A pretrained model, your data, and a plan.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    tour = verbs.add_parser("tour", help="run the first lesson from start to end; write its page and figures to build/")
+    tour.set_defaults(verb=_tour)
+
+    doctor = verbs.add_parser("doctor", help="say what this machine can do: cores, memory, versions, fastest dtype")
+    doctor.add_argument("--network", action="store_true", help="also find out whether the Hub can be reached")
+    doctor.set_defaults(verb=_doctor)
+
+    fetch = verbs.add_parser("fetch", help="bring pinned models and data into the cache")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"sets to fetch (default: {' '.join(FIRST_LESSON)})")
+    fetch.add_argument("--all", action="store_true", help="fetch every pinned set")
+    fetch.set_defaults(verb=_fetch)
+    return parser

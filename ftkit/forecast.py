@@ -1,0 +1,148 @@
+"""A first estimate of what a run will cost, from a short measurement on this machine: seconds and memory."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+from ftkit import doctor
+from ftkit.display import Record, record, seconds, size
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ftkit.data import Splits
+    from ftkit.plan import Plan
+    from ftkit.pretrained import Base
+
+
+@record
+class Calibration:
+    """What this machine takes for one base and one data set, measured by `calibrate`.
+
+    Parameters
+    ----------
+    forward_s : float
+        Seconds for a batch of 32 through the frozen encoder.
+    update_s : float
+        Seconds AdamW takes for each million weights.
+    n_blocks, n_train, n_valid : int
+        Blocks of the encoder; rows to train on and to validate on.
+    activation_bytes : int
+        What one block keeps for the backward pass of a batch of 32.
+    """
+
+    forward_s: float
+    update_s: float
+    n_blocks: int
+    n_train: int
+    n_valid: int
+    activation_bytes: int
+
+
+@record
+class Estimate(Record):
+    """What a plan will roughly cost.
+
+    Parameters
+    ----------
+    plan : Plan
+    train_s : float
+        Seconds of wall time.
+    peak_bytes : int
+        Memory of the whole process at its highest.
+    """
+
+    plan: Plan
+    train_s: float
+    peak_bytes: int
+
+    def summary(self) -> str:
+        return (
+            f"Roughly {seconds(self.train_s)} and {size(self.peak_bytes)} of memory for {self.plan.code()} on this machine; "
+            "expect to be off by a third either way."
+        )
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        import pandas as pd
+
+        frame = pd.DataFrame([("time", seconds(self.train_s)), ("memory", size(self.peak_bytes))], columns=["", "about"])
+        return [("Estimate", frame)]
+
+
+def calibrate(base: Base, data: Splits, *, repeats: int = 5) -> Calibration:
+    """Measure for under a second what a batch of typical length costs on this machine.
+
+    Parameters
+    ----------
+    base : Base
+    data : Splits
+        A batch of its training rows is pushed through the encoder; nothing is trained.
+    repeats : int
+        Measurements, of which the median counts; two more warm up.
+    """
+    import torch
+
+    ids = base.tokenize(data.train.texts[:32])
+    batch = base.batch(ids)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            base.encoder(**batch)
+
+    weights = torch.nn.Parameter(torch.zeros(1_000_000))
+    weights.grad = torch.zeros_like(weights)
+    optimizer = torch.optim.AdamW([weights], fused=True)
+    n_blocks = sum(g.startswith("block ") for g in base.groups)
+    config = base.encoder.config
+    # Kept by one block for its backward pass: about 16 vectors of hidden size a token, and two attention maps.
+    n_tokens = batch["input_ids"].numel()
+    attention = 2 * n_tokens * batch["input_ids"].shape[1] * config.num_attention_heads
+    return Calibration(
+        forward_s=_median_s(forward, repeats) * 32 / len(ids),
+        update_s=_median_s(optimizer.step, repeats),
+        n_blocks=n_blocks,
+        n_train=len(data.train),
+        n_valid=len(data.valid),
+        activation_bytes=4 * (16 * n_tokens * base.hidden_size + attention) * 32 // len(ids),
+    )
+
+
+def estimate(base: Base, data: Splits, plan: Plan, calibration: Calibration | None = None) -> Estimate:
+    """Estimate the seconds and the memory of a run, before it is paid for.
+
+    A backward pass costs about twice its forward pass. It goes down to the lowest group that trains, and no further:
+    that is why freezing from below saves time.
+
+    Parameters
+    ----------
+    base : Base
+    data : Splits
+    plan : Plan
+    calibration : Calibration, optional
+        From `calibrate(base, data)`; measured now if None.
+    """
+    c = calibration or calibrate(base, data)
+    preview = plan.preview(base, len(data.label_names))
+    blocks = [int(g.split()[1]) for g in preview.trained if g.startswith("block ")]
+    lowest = 0 if "embeddings" in preview.trained else min(blocks, default=c.n_blocks)
+    depth = (c.n_blocks - lowest) / c.n_blocks
+    batch = plan.batch_size / 32
+    step_s = c.forward_s * (1 + 2 * depth) * batch + c.update_s * preview.n_trained / 1e6
+    valid_s = c.forward_s * c.n_valid / 32
+    probe_s = c.forward_s * (c.n_train + c.n_valid) / 32 + 3 if plan.start == "probe" else 0
+    train_s = plan.epochs * (math.ceil(c.n_train / plan.batch_size) * step_s + valid_s) + valid_s + probe_s
+    # A copy of the model; gradient and two moments for what trains, its start and its best state; activations.
+    memory = 4 * preview.n_total + 4 * 5 * preview.n_trained + c.activation_bytes * (c.n_blocks - lowest) * batch
+    return Estimate(plan=plan, train_s=train_s, peak_bytes=int(doctor.rss_bytes() + memory))
+
+
+def _median_s(function: object, repeats: int) -> float:
+    times = []
+    for _ in range(repeats + 2):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[2:])

@@ -1,0 +1,227 @@
+"""What came out of a run: the tuned model, its history, what moved, and everything needed to repeat it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ftkit import tasks
+from ftkit.display import Record, count, percent, record, seconds, shorten
+from ftkit.plan import Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from ftkit.data import Splits
+    from ftkit.findings import Finding
+    from ftkit.pretrained import Base
+
+
+@record
+class Predictions(Record):
+    """A model's answers to some texts.
+
+    Parameters
+    ----------
+    texts : tuple of str
+    proba : numpy.ndarray, shape (len(texts), n_classes)
+    label_names : tuple of str
+    kind : str
+        `"single"`, `"multiple"` or `"ordered"`.
+    """
+
+    texts: tuple[str, ...]
+    proba: np.ndarray
+    label_names: tuple[str, ...]
+    kind: str = "single"
+
+    @property
+    def labels(self) -> list[Any]:
+        """The name of each text's answer; for multiple labels a list of names for each text."""
+        answers = tasks.answers(self.proba, self.kind)
+        if self.kind == "multiple":
+            return [[n for n, on in zip(self.label_names, row, strict=True) if on] for row in answers]
+        return [self.label_names[a] for a in answers]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.labels[place]
+
+    def summary(self) -> str:
+        return f"{len(self)} {'answer' if len(self) == 1 else 'answers'}."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        import pandas as pd
+
+        rows = []
+        for text, answer, row in zip(self.texts, self.labels, self.proba, strict=True):
+            if self.kind == "multiple":
+                rows.append((shorten(text), "; ".join(answer) or "(none)", percent(row.max())))
+                continue
+            own = self.label_names.index(answer)
+            second = max((p, i) for i, p in enumerate(row) if i != own) if len(row) > 1 else (0.0, own)
+            rows.append((shorten(text), answer, percent(row[own]), self.label_names[second[1]], percent(second[0])))
+        columns = ["text", "answer", "probability", "next", "its probability"][: len(rows[0]) if rows else 5]
+        return [("Answers", pd.DataFrame(rows, columns=columns))]
+
+
+@record
+class Run(Record):
+    """A tuned model and everything that happened; can be evaluated, and asked with `predict`.
+
+    Parameters
+    ----------
+    base : Base
+        What it started from, unchanged.
+    plan : Plan
+        What was asked for.
+    data : Splits
+        What it learned from.
+    model : tasks.Classifier
+        The tuned model, with the weights of `best_epoch`.
+    history : tuple of mapping
+        One entry an epoch: `epoch`, `train_loss`, `valid_loss`, `accuracy`, `macro_f1`; epoch 0 is the state before
+        the first step.
+    best_epoch : int
+        The epoch whose weights were kept.
+    moved : mapping of group name to float
+        How far each group's weights went from where they started, relative to their length (0.01 is one percent);
+        exactly 0.0 for a group that was frozen.
+    n_steps : int
+        Optimizer steps taken.
+    train_s : float
+        Seconds of wall time from the first preparation to the kept weights.
+    stopped : str or None
+        Why it ended before its last epoch, if it did.
+    environment : mapping
+        Versions, threads, processor and dtype: with these, plan and data equal, so are the weights, bit for bit.
+    findings : tuple of Finding
+    """
+
+    base: Base
+    plan: Plan
+    data: Splits
+    model: tasks.Classifier
+    history: tuple[Mapping[str, float], ...]
+    best_epoch: int
+    moved: Mapping[str, float]
+    n_steps: int
+    train_s: float
+    stopped: str | None
+    environment: Mapping[str, Any]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What this run trained, in a few words."""
+        train = self.plan.train if isinstance(self.plan.train, str) else ", ".join(self.plan.train)
+        return f"tuned ({train})"
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The groups that the plan let move."""
+        return self.plan.resolve(list(self.moved))
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Return probabilities of shape (len(texts), n_classes)."""
+        logits = tasks.logits_of(self.model, self.base, self.base.tokenize(texts))
+        return tasks.probabilities(logits, self.data.kind)
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Answer some texts.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            A list of texts; a single string is refused, since it would be read letter by letter.
+        """
+        if isinstance(texts, str):
+            raise TypeError("predict takes a list of texts; write run.predict([text]) for one")
+        names = tuple(self.data.label_names)
+        return Predictions(texts=tuple(texts), proba=self.predict_proba(texts), label_names=names, kind=self.data.kind)
+
+    @functools.cached_property
+    def weights_sha256(self) -> str:
+        """Hash of all weights: two runs with the same one are the same model, bit for bit."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of the data and of the tuned weights."""
+        return {"data_sha256": self.data.fingerprint(), "weights_sha256": self.weights_sha256}
+
+    def frame(self) -> pd.DataFrame:
+        """Return the history, one row an epoch."""
+        import pandas as pd
+
+        return pd.DataFrame(self.history)
+
+    def summary(self) -> str:
+        best = self.history[self.best_epoch]
+        ended = f" It ended early: {self.stopped}." if self.stopped else ""
+        return (
+            f"{self.plan.code()} took {seconds(self.train_s)} ({count(self.n_steps)} steps); kept epoch {self.best_epoch} "
+            f"with {percent(best['accuracy'])} of valid right.{ended}"
+        )
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        import pandas as pd
+
+        shown = [
+            {
+                "epoch": int(h["epoch"]),
+                "training loss": "" if np.isnan(h["train_loss"]) else f"{h['train_loss']:.3f}",
+                "valid loss": f"{h['valid_loss']:.3f}",
+                "valid accuracy": f"{h['accuracy']:.3f}",
+                "valid macro-F1": f"{h['macro_f1']:.3f}",
+                "kept": "yes" if h["epoch"] == self.best_epoch else "",
+            }
+            for h in self.history
+        ]
+        still = {g: "0 (frozen)" for g in self.moved} | {g: "0 (went back to the start)" for g in self.trained}
+        moved = [(g, f"{100 * m:.2f} %" if m else still[g]) for g, m in self.moved.items()]
+        tables = [
+            ("Epochs (0 is before the first step)", pd.DataFrame(shown)),
+            ("How far each group moved", pd.DataFrame(moved, columns=["group", "relative change"])),
+        ]
+        if self.findings:
+            found = [(f.code, f.title, f.message) for f in self.findings]
+            tables.append(("Findings", pd.DataFrame(found, columns=["code", "finding", "here"])))
+        return tables
+
+    def picture(self) -> tuple[Figure, str]:
+        from ftkit import plots
+
+        first, best = self.history[0], self.history[self.best_epoch]
+        ax = plots.history(self.frame(), best_epoch=self.best_epoch)
+        return ax.figure, (
+            f"Loss by epoch: on valid it went from {first['valid_loss']:.2f} to {best['valid_loss']:.2f} "
+            f"at epoch {self.best_epoch}, whose weights were kept."
+        )
+
+
+def environment(dtype: str) -> dict[str, Any]:
+    """Return what decides the bits of a result besides plan and data: versions, threads, processor, dtype."""
+    import torch
+
+    versions = {p: metadata.version(p) for p in ("torch", "transformers", "tokenizers", "numpy", "scikit-learn")}
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "system": platform.system(),
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "n_threads": torch.get_num_threads(),
+        "dtype": dtype,
+    }

@@ -1,0 +1,253 @@
+"""`compare` and its verdict: what tuning bought, and whether that is more than noise (lesson 08)."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ftkit import evaluation
+from ftkit.display import Record, points, record, shorten
+from ftkit.evaluation import Evaluation, evaluate, interval_of, resample_weights, resampled_macro_f1
+from ftkit.findings import FtkitError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from ftkit.data import Rows
+    from ftkit.evaluation import Predictor
+
+BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
+N_FLIPS = 5000
+
+
+@record
+class Comparison(Record):
+    """Two evaluations of the same rows, row by row: by how much one is better, and whether that is more than chance.
+
+    Parameters
+    ----------
+    before, after : Evaluation
+        Answers to the same rows.
+    level : float
+        Coverage of the intervals; `1 - level` is how often two equal predictors may be called different.
+    """
+
+    before: Evaluation
+    after: Evaluation
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        a, b = self.before.rows, self.after.rows
+        if (a.ids, a.texts) != (b.ids, b.texts) or not np.array_equal(a.labels, b.labels):
+            raise FtkitError(
+                "FT070",
+                f"{self.before.name!r} was scored on {len(a)} rows ({a.name}) and {self.after.name!r} on {len(b)} rows "
+                f"({b.name}), and they are not the same. A paired comparison needs both on the same rows: evaluate both "
+                "on one split.",
+            )
+
+    def difference(self, metric: str = "accuracy") -> float:
+        """Return after minus before, as a share of one."""
+        return getattr(self.after, metric) - getattr(self.before, metric)
+
+    @functools.cached_property
+    def _resampled(self) -> dict[str, np.ndarray]:
+        units = self.before.units
+        weights = resample_weights(units.max() + 1)
+        gain, n = np.bincount(units, self.after.correct - self.before.correct), np.bincount(units)
+        return {
+            "accuracy": (weights @ gain) / (weights @ n),
+            "macro_f1": resampled_macro_f1(self.after._counts, weights)
+            - resampled_macro_f1(self.before._counts, weights),
+        }
+
+    def interval(self, metric: str = "accuracy") -> tuple[float, float]:
+        """Return the bootstrap interval of the difference; both predictors are resampled together."""
+        return interval_of(self._resampled[metric], self.level)
+
+    @functools.cached_property
+    def p_value(self) -> float:
+        """How often chance alone would make a difference in accuracy this large, if both were equally good.
+
+        Without groups, and with one repeat each: McNemar's exact test on the rows that only one of them got right
+        (Q. McNemar, 1947). Otherwise: the sign of each group's summed difference is flipped at random, as it could
+        have been if before and after were exchangeable (a permutation test by group, two-sided).
+        """
+        gain = self.after.correct - self.before.correct
+        if self.before.rows.groups is None and len(self.before.proba) == len(self.after.proba) == 1:
+            from scipy.stats import binomtest
+
+            won, lost = int((gain > 0).sum()), int((gain < 0).sum())
+            return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+        sums = np.bincount(self.before.units, gain)
+        sums = sums[np.abs(sums) > 1e-12]
+        if not len(sums):
+            return 1.0
+        signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.int8), size=(N_FLIPS, len(sums)))
+        as_large = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
+        return float((as_large.sum() + 1) / (N_FLIPS + 1))
+
+    @property
+    def verdict(self) -> str:
+        """`"better"` or `"worse"` where interval and test agree on it; otherwise `"cannot tell"`."""
+        low, high = self.interval()
+        if self.p_value >= 1 - self.level or low <= 0 <= high:
+            return CANNOT_TELL
+        return BETTER if low > 0 else WORSE
+
+    def changed(self, n: int = 3, *, to: str = "right") -> pd.DataFrame:
+        """Return rows whose answer changed, the most confident first.
+
+        Parameters
+        ----------
+        n : int
+            How many rows at most; never two of one group.
+        to : str
+            `"right"`: wrong before, right after. `"wrong"`: the reverse.
+
+        Returns
+        -------
+        DataFrame with columns `text`, `label`, `before`, `after`, `confidence`
+        """
+        import pandas as pd
+
+        if self.before.rows.kind == "multiple":
+            raise ValueError("kind: changed() lists one answer a row; these rows have multiple labels")
+        if to not in ("right", "wrong"):
+            raise ValueError(f"to: expected 'right' or 'wrong', found {to!r}")
+        rows, names = self.after.rows, self.after.rows.label_names
+        was, now = self.before.predicted[0], self.after.predicted[0]
+        sign = 1 if to == "right" else -1
+        gained = sign * ((now == rows.labels).astype(int) - (was == rows.labels)) > 0
+        confidence = self.after.proba[0].max(axis=1)
+        seen, out = set(), []
+        for i in sorted(np.flatnonzero(gained), key=lambda i: -confidence[i]):
+            if (unit := self.before.units[i]) in seen:
+                continue
+            seen.add(unit)
+            out.append((shorten(rows.texts[i], 110), names[rows.labels[i]], names[was[i]], names[now[i]], confidence[i]))
+        return pd.DataFrame(out[:n], columns=["text", "label", "before", "after", "confidence"])
+
+    def summary(self) -> str:
+        low, high = self.interval()
+        told = {
+            BETTER: f"{self.after.name} is better than {self.before.name}",
+            WORSE: f"{self.after.name} is worse than {self.before.name}",
+            CANNOT_TELL: f"cannot tell {self.after.name} from {self.before.name}",
+        }[self.verdict]
+        p = f"p = {self.p_value:.3f}" if self.p_value >= 0.001 else "p < 0.001"
+        return (
+            f"Verdict: {told}. Accuracy changed by {points(self.difference())} points "
+            f"({self.level:.0%} interval {points(low)} to {points(high)}, {p}) on the same {len(self.before.rows)} rows."
+        )
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        import pandas as pd
+
+        rows = []
+        for metric in evaluation.METRICS:
+            low, high = self.interval(metric)
+            rows.append(
+                {
+                    "metric": metric.replace("_", "-").replace("f1", "F1"),
+                    "before": f"{getattr(self.before, metric):.3f}",
+                    "after": f"{getattr(self.after, metric):.3f}",
+                    "change (points)": points(self.difference(metric)),
+                    "interval": f"{points(low)} to {points(high)}",
+                }
+            )
+        return [(f"{self.before.name} → {self.after.name}", pd.DataFrame(rows))]
+
+    def picture(self) -> tuple[Figure, str]:
+        from ftkit import plots
+
+        ends = [self.interval(m) for m in evaluation.METRICS]
+        ax = plots.intervals(
+            ["accuracy", "macro-F1"],
+            [100 * self.difference(m) for m in evaluation.METRICS],
+            [100 * low for low, _ in ends],
+            [100 * high for _, high in ends],
+            label=f"change from {self.before.name} to {self.after.name} (points)",
+            reference=0,
+        )
+        low, high = (100 * e for e in ends[0])
+        return ax.figure, f"The change in accuracy lies between {low:+.1f} and {high:+.1f} points; zero is no change."
+
+
+@record
+class Scoreboard(Record):
+    """Several evaluations of the same rows side by side.
+
+    Parameters
+    ----------
+    evaluations : tuple of Evaluation
+    """
+
+    evaluations: tuple[Evaluation, ...]
+
+    def summary(self) -> str:
+        best = max(self.evaluations, key=lambda e: e.accuracy)
+        return f"Highest accuracy: {best.name}. Overlapping intervals settle nothing: compare() asks the same rows."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        import pandas as pd
+
+        rows = []
+        for e in self.evaluations:
+            low, high = e.interval()
+            interval = f"{100 * low:.1f} to {100 * high:.1f}"
+            rows.append((e.name, f"{100 * e.accuracy:.1f}", interval, f"{100 * e.macro_f1:.1f}"))
+        first = self.evaluations[0].rows
+        caption = f"On the same {len(first)} {first.name} rows (percent)"
+        return [(caption, pd.DataFrame(rows, columns=["predictor", "accuracy", "95% interval", "macro-F1"]))]
+
+    def picture(self) -> tuple[Figure, str]:
+        from ftkit import plots
+
+        ends = [e.interval() for e in self.evaluations]
+        ax = plots.intervals(
+            [e.name for e in self.evaluations],
+            [100 * e.accuracy for e in self.evaluations],
+            [100 * low for low, _ in ends],
+            [100 * high for _, high in ends],
+            label="accuracy (%) with its 95% interval",
+        )
+        told = "; ".join(f"{e.name} {100 * e.accuracy:.1f} %" for e in self.evaluations)
+        return ax.figure, f"Accuracy with intervals: {told}."
+
+
+def compare(before: Evaluation | Predictor, after: Evaluation | Predictor, *, rows: Rows | None = None) -> Comparison:
+    """Compare two predictors on the same rows, and say whether the difference is more than noise.
+
+    Parameters
+    ----------
+    before, after : Evaluation or Predictor
+        Evaluations of the same rows; or predictors, which are then scored on `rows`.
+    rows : Rows, optional
+        Needed where a predictor is given.
+
+    Raises
+    ------
+    FtkitError
+        FT070, if the two were not scored on the same rows.
+    """
+    if rows is None and not (isinstance(before, Evaluation) and isinstance(after, Evaluation)):
+        raise FtkitError("FT070", "compare() got a predictor and no rows: evaluate both first, or pass rows=data.test.")
+    a, b = (e if isinstance(e, Evaluation) else evaluate(e, rows) for e in (before, after))
+    return Comparison(before=a, after=b)
+
+
+def scoreboard(*evaluations: Evaluation) -> Scoreboard:
+    """Put several evaluations of the same rows side by side.
+
+    Raises
+    ------
+    FtkitError
+        FT070, if they were not scored on the same rows.
+    """
+    for other in evaluations[1:]:
+        compare(evaluations[0], other)
+    return Scoreboard(evaluations=evaluations)

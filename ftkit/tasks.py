@@ -1,0 +1,120 @@
+"""What differs between kinds of task: the head, the loss, and how probabilities become answers.
+
+Three kinds of labels: `"single"` (one of several classes), `"multiple"` (any number of them), and `"ordered"` (one of
+several ranks, such as stars). Labels are arrays: (n,) of class indices for single and ordered, (n, n_classes) of
+zeros and ones for multiple.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from ftkit.pretrained import Base, in_batches, pool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Classifier(nn.Module):
+    """A pretrained encoder, pooling, dropout, and a linear head: token ids in, one logit for each class out.
+
+    Parameters
+    ----------
+    base : Base
+        Its encoder is copied, so that the base stays as it was.
+    n_classes : int
+        Number of logits.
+    """
+
+    def __init__(self, base: Base, n_classes: int) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(base.encoder)
+        self.pooling = base.pooling
+        config = base.encoder.config
+        rate = getattr(config, "classifier_dropout", None)
+        self.dropout = nn.Dropout(rate if rate is not None else getattr(config, "hidden_dropout_prob", 0.1))
+        self.head = nn.Linear(base.hidden_size, n_classes)
+        # Zeros, not noise: the first answers are then even over the classes, and the first step is the data's alone.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return logits of shape (batch, n_classes)."""
+        return self.head(self.dropout(pool(self.encoder, batch, self.pooling)))
+
+
+def classifier_groups(base: Base) -> dict[str, tuple[str, ...]]:
+    """Return the parameter names of a `Classifier` by group: the encoder's groups, and the head last."""
+    groups = {g: tuple(f"encoder.{n}" for n in names) for g, names in base.groups.items()}
+    return {**groups, "head": ("head.weight", "head.bias")}
+
+
+def loss(logits: torch.Tensor, labels: torch.Tensor, kind: str, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the mean loss in nats: cross-entropy, or for multiple labels the mean binary cross-entropy.
+
+    Parameters
+    ----------
+    logits : torch.Tensor, shape (batch, n_classes)
+    labels : torch.Tensor, shape (batch,) of int64, or (batch, n_classes) for multiple
+    kind : str
+        `"single"`, `"multiple"` or `"ordered"`. Ordered labels are learned as classes; their order counts when they are scored.
+    weights : torch.Tensor, optional, shape (n_classes,)
+        How much an error on each class counts.
+    """
+    if kind == "multiple":
+        return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), pos_weight=weights)
+    return nn.functional.cross_entropy(logits, labels, weight=weights)
+
+
+def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
+    """Return probabilities of shape (n, n_classes); each row sums to one, except for multiple labels.
+
+    >>> probabilities(np.zeros((1, 4)), "single")
+    array([[0.25, 0.25, 0.25, 0.25]])
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    if kind == "multiple":
+        return 1 / (1 + np.exp(-logits))
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+def answers(proba: np.ndarray, kind: str) -> np.ndarray:
+    """Return the answers that probabilities stand for, in the shape of labels.
+
+    The most probable class for single labels, all above one half for multiple ones, and for ordered labels the
+    median rank, which makes the smallest expected absolute error.
+
+    >>> answers(np.array([[0.45, 0.1, 0.45]]), "ordered")
+    array([1])
+    """
+    if kind == "multiple":
+        return (proba > 0.5).astype(np.uint8)
+    if kind == "ordered":
+        return (np.cumsum(proba, axis=1) < 0.5 - 1e-12).sum(axis=1)
+    return proba.argmax(axis=1)
+
+
+def class_weights(labels: np.ndarray, n_classes: int, kind: str) -> np.ndarray:
+    """Return balanced weights: each class counts as much as any other, however many rows it has (mean one).
+
+    >>> class_weights(np.array([0, 0, 0, 1]), 2, "single").round(2)
+    array([0.67, 2.  ])
+    """
+    if kind == "multiple":
+        positive = np.maximum(labels.sum(axis=0), 1)
+        return (len(labels) - positive) / positive
+    counts = np.maximum(np.bincount(labels, minlength=n_classes), 1)
+    return len(labels) / (n_classes * counts)
+
+
+def logits_of(model: Classifier, base: Base, ids: Sequence[Sequence[int]], batch_size: int = 64) -> np.ndarray:
+    """Return the logits of tokenized texts, shape (n, n_classes), in evaluation mode and without gradients."""
+    model.eval()
+    with torch.inference_mode():
+        return in_batches(base, ids, model, model.head.out_features, batch_size)

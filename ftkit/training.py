@@ -1,0 +1,311 @@
+"""The loop, short enough to read aloud; emits events; can be stopped; keeps the best weights (lesson 05)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ftkit import baseline, evaluation, tasks
+from ftkit.display import record, seconds
+from ftkit.findings import Finding, FtkitError
+from ftkit.record import Run, environment
+
+if TYPE_CHECKING:
+    from ftkit.data import Rows, Splits
+    from ftkit.plan import Plan
+    from ftkit.pretrained import Base
+
+
+@record
+class Event:
+    """Something that happened during a run.
+
+    Parameters
+    ----------
+    kind : str
+        `"epoch"` after an epoch (and once before the first step, as epoch 0), or `"step"` after a step.
+    step, n_steps : int
+        Steps taken, and planned.
+    elapsed_s : float
+        Seconds since the run began.
+    values : mapping
+        For a step its `loss`; for an epoch its entry in the history.
+    """
+
+    kind: str
+    step: int
+    n_steps: int
+    elapsed_s: float
+    values: Mapping[str, float]
+
+
+def say_epochs(event: Event) -> None:
+    """Print one line an epoch: the losses, the score on `valid`, and the time to go."""
+    if event.kind == "epoch" and event.step:
+        left = event.elapsed_s / event.step * (event.n_steps - event.step)
+        print(
+            f"epoch {event.values['epoch']:.0f}: training loss {event.values['train_loss']:.3f}, "
+            f"valid loss {event.values['valid_loss']:.3f}, valid accuracy {event.values['accuracy']:.3f} "
+            f"({seconds(event.elapsed_s)}{f', about {seconds(left)} to go' if left > 1 else ''})",
+            flush=True,
+        )
+
+
+def fit(
+    base: Base,
+    data: Splits,
+    plan: Plan,
+    *,
+    on_event: Callable[[Event], None] | None = say_epochs,
+    stop: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Tune a copy of `base` on `data.train` as `plan` says, and return what came of it.
+
+    Nothing given is changed, so running a cell twice gives the same answer: with equal plan, data, versions,
+    processor and thread count the same weights, bit for bit. `test` is not opened. An interrupt (the notebook's
+    stop button) ends the run, and the best weights so far are kept.
+
+    Parameters
+    ----------
+    base : Base
+        The pretrained model.
+    data : Splits
+        `train` is learned from; `valid` chooses the epoch whose weights are kept.
+    plan : Plan
+        What may move, and how.
+    on_event : function of an Event, optional
+        Called after each step and epoch; by default one line an epoch is printed. None is silent.
+    stop : function returning bool
+        Asked after each step; True ends the run as an interrupt does.
+
+    Raises
+    ------
+    FtkitError
+        FT051 if the plan names a group that the model lacks; FT053 if a frozen weight moved; FT054 if nothing could
+        be learned because the head is frozen at zero.
+    """
+    began = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        model = tasks.Classifier(base, len(data.label_names))
+        groups = tasks.classifier_groups(base)
+        plan.apply(model, groups)
+        if plan.start == "zero" and "head" not in plan.resolve(list(groups)):
+            raise FtkitError(
+                "FT054",
+                "Plan.train leaves out 'head', and Plan.start is 'zero': a frozen head of zeros gives every class the same "
+                "logit for ever. Add 'head' to train, or start from a probe: plan.but(start='probe').",
+            )
+        if plan.start == "probe":
+            _start_from_probe(model, base, data)
+        start = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+        ids, labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
+        valid_ids = base.tokenize(data.valid.texts)
+        weights = _class_weights(data, plan)
+        optimizer = make_optimizer(model, groups, plan)
+        n_steps = plan.epochs * math.ceil(len(ids) / plan.batch_size)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, n_steps, plan))
+        order = torch.Generator().manual_seed(plan.seed)
+
+        history = [_validate(model, base, valid_ids, data.valid, epoch=0, train_loss=math.nan)]
+        best, best_epoch, stopped, step, findings = _trained(model), 0, None, 0, ()
+        emit = on_event or (lambda event: None)
+        emit(_event("epoch", step, n_steps, began, history[0]))
+        try:
+            for epoch in range(1, plan.epochs + 1):
+                set_modes(model, groups, plan)
+                losses = []
+                for rows in batches(list(map(len, ids)), plan.batch_size, order):
+                    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.dtype == "bfloat16"):
+                        logits = model(base.batch([ids[i] for i in rows]))  # (batch, n_classes)
+                        loss = tasks.loss(logits.float(), labels[rows], data.kind, weights)
+                    loss.backward()
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+                    optimizer.step()
+                    schedule.step()
+                    optimizer.zero_grad()
+                    step += 1
+                    losses.append(loss.item())
+                    emit(_event("step", step, n_steps, began, {"loss": losses[-1]}))
+                    if not math.isfinite(losses[-1]):
+                        message = f"the loss was {losses[-1]} at step {step}, in epoch {epoch}; epoch {best_epoch} is kept."
+                        raise _Ended("the loss was not finite", Finding(code="FT055", message=message))
+                    if stop():
+                        raise _Ended("stopped on request")
+                history.append(
+                    _validate(model, base, valid_ids, data.valid, epoch=epoch, train_loss=float(np.mean(losses)))
+                )
+                if not math.isfinite(history[epoch]["valid_loss"]):  # the epoch's last step can spoil what its loss did not show
+                    message = f"the loss on valid was not finite after epoch {epoch}; epoch {best_epoch} is kept."
+                    raise _Ended("the loss was not finite", Finding(code="FT055", message=message))
+                if plan.keep == "last" or better(history[epoch], history[best_epoch], plan.monitor):
+                    best, best_epoch = _trained(model), epoch
+                emit(_event("epoch", step, n_steps, began, history[epoch]))
+                if plan.patience is not None and epoch - best_epoch >= plan.patience and epoch < plan.epochs:
+                    raise _Ended(f"no better score on valid for {plan.patience} epochs")
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+        except _Ended as ended:
+            stopped, findings = ended.reason, ended.findings
+        # The unfinished epoch is dropped with the rest of what came after the best one.
+        model.load_state_dict(best, strict=False)
+        model.eval().requires_grad_(False)
+    return Run(
+        base=base,
+        plan=plan,
+        data=data,
+        model=model,
+        history=tuple(history),
+        best_epoch=best_epoch,
+        moved=_moved(model, base, groups, start),
+        n_steps=step,
+        train_s=time.perf_counter() - began,
+        stopped=stopped,
+        environment=environment(plan.dtype),
+        findings=findings,
+    )
+
+
+def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator) -> list[list[int]]:
+    """Return the row numbers of each batch of one epoch, in an order drawn anew from `order`.
+
+    Rows are shuffled, then sorted by length within every 16 batches, so that a batch holds texts of like length and
+    little padding; the batches are shuffled again, so that no epoch goes from short to long.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Tokens of each row.
+    batch_size : int
+    order : torch.Generator
+        Where the shuffling takes its random numbers from; it moves on.
+    """
+    n, pool = len(lengths), 16 * batch_size
+    shuffled = torch.randperm(n, generator=order).tolist()
+    rows = [i for start in range(0, n, pool) for i in sorted(shuffled[start : start + pool], key=lambda i: lengths[i])]
+    cut = [rows[start : start + batch_size] for start in range(0, n, batch_size)]
+    return [cut[i] for i in torch.randperm(len(cut), generator=order).tolist()]
+
+
+def make_optimizer(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan: Plan) -> torch.optim.AdamW:
+    """Return AdamW over exactly the parameters that may move, each group at its rate, biases and norms undecayed.
+
+    Notes
+    -----
+    I. Loshchilov and F. Hutter, Decoupled Weight Decay Regularization (ICLR 2019).
+    """
+    parameters = dict(model.named_parameters())
+    settings = []
+    for group in plan.resolve(list(groups)):
+        for decayed in (True, False):
+            chosen = [parameters[n] for n in groups[group] if (parameters[n].ndim > 1) == decayed]
+            if chosen:
+                decay = plan.weight_decay if decayed else 0.0
+                settings.append({"params": chosen, "lr": plan.rate(group), "weight_decay": decay})
+    return torch.optim.AdamW(settings, fused=True)
+
+
+def rate_factor(step: int, n_steps: int, plan: Plan) -> float:
+    """Return the share of the peak learning rate in force at a step: a climb, then the planned fall.
+
+    >>> from ftkit.plan import Plan
+    >>> [round(rate_factor(s, 10, Plan(warmup=0.2)), 2) for s in (0, 1, 2, 6, 10)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    climb = int(plan.warmup * n_steps)
+    if step < climb:
+        return (step + 1) / climb
+    through = (step - climb) / max(1, n_steps - climb)
+    return {"constant": 1.0, "linear": 1 - through, "cosine": (1 + math.cos(math.pi * through)) / 2}[plan.schedule]
+
+
+def set_modes(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan: Plan) -> None:
+    """Put what trains in training mode and all that is frozen in evaluation mode: no dropout, no moving statistics.
+
+    `requires_grad=False` alone would leave dropout on in frozen layers, and BatchNorm's averages moving.
+    """
+    model.eval()
+    trained = {n for g in plan.resolve(list(groups)) for n in groups[g]}
+    for name, module in model.named_modules():
+        own = {n for n, _ in model.named_parameters(prefix="") if name and n.startswith(name + ".")}
+        if own and own <= trained:
+            module.train()
+    model.dropout.train("head.weight" in trained)
+
+
+def better(new: Mapping[str, float], old: Mapping[str, float], monitor: str) -> bool:
+    """Return whether one epoch's entry beats another's; equal is not better."""
+    return new["valid_loss"] < old["valid_loss"] if monitor == "loss" else new[monitor] > old[monitor]
+
+
+class _Ended(Exception):
+    """Ends a run early, from inside the loop."""
+
+    def __init__(self, reason: str, *findings: Finding) -> None:
+        self.reason, self.findings = reason, findings
+
+
+def _event(kind: str, step: int, n_steps: int, began: float, values: Mapping[str, float]) -> Event:
+    return Event(kind=kind, step=step, n_steps=n_steps, elapsed_s=time.perf_counter() - began, values=values)
+
+
+def _class_weights(data: Splits, plan: Plan) -> torch.Tensor | None:
+    if plan.class_weight is None:
+        return None
+    return torch.tensor(tasks.class_weights(data.train.labels, len(data.label_names), data.kind), dtype=torch.float32)
+
+
+def _start_from_probe(model: tasks.Classifier, base: Base, data: Splits) -> None:
+    probe, _ = baseline.fit_probe(base, data)
+    weight, bias = baseline.probe_weights(probe, data)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(weight))
+        model.head.bias.copy_(torch.from_numpy(bias))
+
+
+def _trained(model: tasks.Classifier) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def _validate(
+    model: tasks.Classifier, base: Base, ids: list[list[int]], rows: Rows, *, epoch: int, train_loss: float
+) -> dict[str, float]:
+    logits = tasks.logits_of(model, base, ids)
+    proba = tasks.probabilities(np.nan_to_num(logits), rows.kind)
+    scored = evaluation.Evaluation(name="valid", proba=proba[None], rows=rows)
+    valid_loss = tasks.loss(torch.from_numpy(logits), torch.tensor(rows.labels), rows.kind).item()
+    return {
+        "epoch": epoch,
+        "train_loss": train_loss,
+        "valid_loss": valid_loss,
+        "accuracy": scored.accuracy,
+        "macro_f1": scored.macro_f1,
+    }
+
+
+def _moved(
+    model: tasks.Classifier, base: Base, groups: Mapping[str, Sequence[str]], start: Mapping[str, torch.Tensor]
+) -> dict[str, float]:
+    """Return each group's relative change, and make sure that what was frozen is bit for bit the base's."""
+    now = dict(model.named_parameters())
+    before = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
+    moved = {}
+    for group, names in groups.items():
+        change = length = 0.0
+        for name in names:
+            old = start[name] if name in start else before.get(name)
+            if old is None:  # a frozen head: it started with zeros or as the probe, and is not in the base
+                continue
+            if name not in start and not torch.equal(now[name], old):
+                raise FtkitError("FT053", f"{name} was frozen by the plan, and moved all the same.")
+            change += (now[name] - old).square().sum().item()
+            length += old.square().sum().item()
+        # A head that started from zeros has no length to compare with: its change is told as a whole (100 %).
+        moved[group] = math.sqrt(change / length) if length else float(change > 0)
+    return moved
