@@ -1,0 +1,63 @@
+"""What every test can rely on: no network, a browser or a reason, pinned files or a reason, and a sensible order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is first imported
+
+import pytest
+
+from ftkit.findings import FtkitError
+from install import BROWSERS  # tools/install.py, on the path by pyproject.toml
+
+IN_CI = os.environ.get("CI") == "true"
+ORDER = ("test_layout", "", "test_notebooks", "browser/", "test_binder")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what fails fastest first: layout, modules, lessons, browser, Binder."""
+    items.sort(key=lambda item: next((i for i, part in enumerate(ORDER) if part and part in item.nodeid), 1))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Bring the sets that `needs_assets("minilm", ...)` names; without them, skip, or fail in CI."""
+    for marker in item.iter_markers("needs_assets"):
+        from ftkit import sources
+
+        try:
+            for name in marker.args:
+                sources.fetch(name)
+        except FtkitError as error:
+            missing(f"not in the cache, and no route to it: {error}")
+
+
+def missing(reason: str) -> None:
+    """Skip on a learner's machine, fail where everything has to be there."""
+    if IN_CI:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _stays_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        local = self.family == getattr(socket, "AF_UNIX", None) or address[0] in ("127.0.0.1", "::1", "localhost")
+        if not local:
+            raise AssertionError(f"a test wanted to connect to {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium or Chrome."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not path:
+        missing("no Chromium or Chrome on the path")
+    return path

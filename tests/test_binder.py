@@ -1,0 +1,51 @@
+"""What Binder will build: the same versions as were tested, from a configuration that its own tool accepts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pins(path: Path) -> dict[str, str]:
+    """Versions by normalised name, local labels such as `+cpu` left out."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and line[0] not in "#-"]
+    return {normal(name): version.partition("+")[0] for name, version in (line.split("==") for line in lines)}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_binder_pins_what_was_tested() -> None:
+    tested, binder = pins(ROOT / "constraints.txt"), pins(ROOT / "binder" / "requirements.txt")
+    assert binder.items() <= tested.items()
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {normal(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
+    assert needed <= set(pins(ROOT / "binder" / "requirements.txt"))
+    lines = [line for extra in project["optional-dependencies"].values() for line in extra]
+    extras = {normal(re.match(r"[\w.-]+", line)[0]) for line in lines}
+    assert extras - {"ftkit"} <= set(pins(ROOT / "constraints.txt"))
+
+
+def test_binder_takes_the_build_of_torch_without_cuda() -> None:
+    lines = (ROOT / "binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("torch==") and line.endswith("+cpu")]
+    assert not [line for line in lines if line.startswith(("-e", "-r", "-c"))], "such a line undoes image caching"
+
+
+def test_repo2docker_accepts_the_folder() -> None:
+    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    dockerfile = done.stdout + done.stderr
+    assert "binder/requirements.txt" in dockerfile
+    assert "postBuild" in dockerfile
+    assert "3.11" in dockerfile, "the Python of runtime.txt"

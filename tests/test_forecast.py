@@ -1,0 +1,88 @@
+"""A forecast is quick, leaves the model alone, and knows that freezing from below saves time and memory."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import tiny
+import torch
+
+from ftkit.forecast import Calibration, calibrate, estimate
+from ftkit.plan import Plan
+
+FREEZING = ["all", "blocks", "top 2", "top 1", "head"]  # each freezes more than the one before
+
+
+@pytest.fixture(scope="module")
+def base():
+    return tiny.base()
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tiny.splits()
+
+
+@pytest.fixture(scope="module")
+def given():
+    return Calibration(forward_s=0.1, update_s=0.002, n_blocks=3, n_train=60, n_valid=30, activation_bytes=10_000)
+
+
+def test_a_measured_estimate_is_a_positive_number_of_seconds_and_bytes(base, data):
+    found = estimate(base, data, Plan(train="top 1"))
+    assert 0 < found.train_s < 600
+    assert found.peak_bytes > 1e6
+    assert calibrate(base, data).forward_s > 0
+
+
+def test_freezing_deeper_never_costs_more(base, data, given):
+    costs = [estimate(base, data, Plan(train=t), given) for t in FREEZING]
+    assert [c.train_s for c in costs] == sorted((c.train_s for c in costs), reverse=True)
+    assert [c.peak_bytes for c in costs] == sorted((c.peak_bytes for c in costs), reverse=True)
+    assert costs[-1].train_s < costs[0].train_s / 2
+
+
+def test_one_low_block_costs_the_way_down_to_it(base, data, given):
+    low, top = (estimate(base, data, Plan(train=(b, "head")), given).train_s for b in ("block 0", "block 2"))
+    assert low > top
+
+
+def test_time_grows_with_epochs_and_a_probe_is_paid_for(base, data, given):
+    one, two = (estimate(base, data, Plan(epochs=n), given).train_s for n in (2, 4))
+    assert 1.5 < two / one <= 2
+    assert estimate(base, data, Plan(epochs=2, start="probe"), given).train_s > one
+
+
+def test_the_sum_is_that_of_its_parts(base, data, given):
+    # Two steps of 32 rows with forward only; an update of 51 weights; 30 valid rows before and after the epoch.
+    expected = 2 * (0.1 + 0.002 * 51 / 1e6) + 2 * 0.1 * 30 / 32
+    assert estimate(base, data, Plan(epochs=1), given).train_s == pytest.approx(expected)
+
+
+def test_an_estimate_is_quick_enough_for_a_slider_and_runs_no_model(base, data, given, monkeypatch):
+    def forward(*args, **kwargs):
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr(base.encoder, "forward", forward)
+    estimate(base, data, Plan(), given)
+    took = []
+    for train in FREEZING:
+        began = time.perf_counter()
+        estimate(base, data, Plan(train=train), given)
+        took.append(time.perf_counter() - began)
+    assert min(took) < 0.020
+
+
+def test_measuring_changes_neither_the_model_nor_the_data(base, data):
+    before = {n: t.clone() for n, t in base.encoder.state_dict().items()}
+    state, opened = torch.get_rng_state(), [rows.opened for rows in data.parts]
+    estimate(base, data, Plan(train="all"))
+    assert all(torch.equal(before[n], t) for n, t in base.encoder.state_dict().items())
+    assert not any(p.grad is not None for p in base.encoder.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [rows.opened for rows in data.parts] == opened
+
+
+def test_an_estimate_says_that_it_is_one(base, data, given):
+    assert estimate(base, data, Plan(), given).summary().startswith("Roughly ")
