@@ -24,6 +24,7 @@ _HOME = {
     "Evaluation": "evaluation",
     "cross_validate": "evaluation",
     "compare": "report",
+    "scoreboard": "report",
     "explain": "findings",
     "FtkitError": "findings",
     "check_machine": "doctor",

@@ -1,4 +1,4 @@
-"""What tuning has to beat: the largest class, TF-IDF, the label names alone, and a linear head on frozen features (lesson 03).
+"""What tuning has to beat: the largest class, TF-IDF, label names alone, a linear head on frozen features (lesson 03).
 
 Each function learns from `train`, chooses its one setting on `valid`, and returns a predictor for `evaluate`.
 None of them opens `test`.
@@ -81,7 +81,9 @@ def tfidf(data: Splits) -> Baseline:
     try:
         train = vectorizer.fit_transform(data.train.texts)
     except ValueError as error:  # scikit-learn's words for "no words at all"
-        raise FtkitError("FT061", f"No text in train has a word of two letters or more, so TF-IDF has nothing to count ({error}).") from None
+        raise FtkitError(
+            "FT061", f"No text in train has a word of two letters or more, so TF-IDF has nothing to count ({error})."
+        ) from None
     model, strength = _logistic(train, vectorizer.transform(data.valid.texts), data)
     return Baseline(
         name="TF-IDF + logistic regression",
@@ -143,7 +145,8 @@ def probe_weights(model: Any, data: Splits) -> tuple[np.ndarray, np.ndarray]:
     """
     if data.kind == "multiple":
         # A label that no row of train has, or every row, teaches no direction: its answer is the same for any text.
-        heads = [(h.coef_[0], h.intercept_[0]) if hasattr(h, "coef_") else (np.zeros(h.n_features_in_), 20.0 * h.y_[0] - 10)
+        heads = [
+            (h.coef_[0], h.intercept_[0]) if hasattr(h, "coef_") else (np.zeros(h.n_features_in_), 20.0 * h.y_[0] - 10)
                  for h in model.estimators_]  # fmt: skip
         return np.stack([weight for weight, _ in heads]), np.array([bias for _, bias in heads])
     weight = np.zeros((len(data.label_names), model.coef_.shape[1]))

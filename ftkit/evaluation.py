@@ -1,4 +1,4 @@
-"""Score anything that predicts: accuracy and macro-F1 with bootstrap intervals, a paired test, cross-validation (lesson 08).
+"""Score anything that predicts: accuracy and macro-F1 with bootstrap intervals, cross-validation (lesson 08).
 
 Where a set has groups (all wordings of one disease category, all notices of one licence), rows of a group are alike,
 so they are not independent evidence. Intervals and tests then resample whole groups, not rows.
@@ -146,7 +146,13 @@ class Evaluation(Record):
         precision, recall = hits / np.maximum(answers, 1e-9), hits / np.maximum(labels, 1e-9)
         f1 = 2 * hits / np.maximum(answers + labels, 1e-9)
         return pd.DataFrame(
-            {"class": self.rows.label_names, "precision": precision, "recall": recall, "f1": f1, "rows": labels.astype(int)}
+            {
+                "class": self.rows.label_names,
+                "precision": precision,
+                "recall": recall,
+                "f1": f1,
+                "rows": labels.astype(int),
+            }
         )
 
     def summary(self) -> str:

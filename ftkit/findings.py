@@ -98,9 +98,8 @@ class Explanation(Record):
         return [("What it means", pd.DataFrame(rows, columns=["", "In words"]))]
 
     def __repr__(self) -> str:
-        return (
-            f"{self.summary()}\n  Cause:       {self.cause}\n  Consequence: {self.consequence}\n  Fix:         {self.fix}"
-        )
+        told = f"  Cause:       {self.cause}\n  Consequence: {self.consequence}\n  Fix:         {self.fix}"
+        return f"{self.summary()}\n{told}"
 
 
 def explain(code: str) -> Explanation:

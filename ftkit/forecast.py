@@ -61,14 +61,16 @@ class Estimate(Record):
 
     def summary(self) -> str:
         return (
-            f"Roughly {seconds(self.train_s)} and {size(self.peak_bytes)} of memory for {self.plan.code()} on this machine; "
+            f"Roughly {seconds(self.train_s)} and {size(self.peak_bytes)} of memory for {self.plan.code()} here; "
             "expect to be off by a third either way."
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         import pandas as pd
 
-        frame = pd.DataFrame([("time", seconds(self.train_s)), ("memory", size(self.peak_bytes))], columns=["", "about"])
+        frame = pd.DataFrame(
+            [("time", seconds(self.train_s)), ("memory", size(self.peak_bytes))], columns=["", "about"]
+        )
         return [("Estimate", frame)]
 
 

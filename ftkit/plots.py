@@ -85,7 +85,9 @@ def intervals(
     ax.hlines(places, lows, highs, color=BLUE, linewidth=2.5)
     ax.plot(estimates, places, "o", color=BLUE, markersize=7)
     for place, estimate in zip(places, estimates, strict=True):
-        ax.annotate(f"{estimate:.1f}", (estimate, place), xytext=(0, 7), textcoords="offset points", ha="center", size=8)
+        ax.annotate(
+            f"{estimate:.1f}", (estimate, place), xytext=(0, 7), textcoords="offset points", ha="center", size=8
+        )
     if reference is not None:
         ax.axvline(reference, color="black", linestyle="--", linewidth=1)
     _names(ax, names)
@@ -137,9 +139,7 @@ def layers(names: Sequence[str], counts: Sequence[int], trained: Sequence[bool],
         height=0.8,
     )
     for place, (n, t) in enumerate(zip(counts, trained, strict=True)):
-        ax.annotate(
-            "trains" if t else "frozen", (n / 1e6, place), xytext=(4, -3), textcoords="offset points", size=8
-        )
+        ax.annotate("trains" if t else "frozen", (n / 1e6, place), xytext=(4, -3), textcoords="offset points", size=8)
     _names(ax, names)
     ax.invert_yaxis()
     ax.set_xlabel("parameters (millions)")

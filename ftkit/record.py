@@ -123,8 +123,7 @@ class Run(Record):
     @property
     def name(self) -> str:
         """What this run trained, in a few words."""
-        train = self.plan.train if isinstance(self.plan.train, str) else ", ".join(self.plan.train)
-        return f"tuned ({train})"
+        return f"tuned ({self.plan.words})"
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -172,8 +171,8 @@ class Run(Record):
         best = self.history[self.best_epoch]
         ended = f" It ended early: {self.stopped}." if self.stopped else ""
         return (
-            f"{self.plan.code()} took {seconds(self.train_s)} ({count(self.n_steps)} steps); kept epoch {self.best_epoch} "
-            f"with {percent(best['accuracy'])} of valid right.{ended}"
+            f"{self.plan.code()} took {seconds(self.train_s)} ({count(self.n_steps)} steps); "
+            f"kept epoch {self.best_epoch} with {percent(best['accuracy'])} of valid right.{ended}"
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
@@ -190,7 +189,7 @@ class Run(Record):
             }
             for h in self.history
         ]
-        still = {g: "0 (frozen)" for g in self.moved} | {g: "0 (went back to the start)" for g in self.trained}
+        still = dict.fromkeys(self.moved, "0 (frozen)") | dict.fromkeys(self.trained, "0 (went back to the start)")
         moved = [(g, f"{100 * m:.2f} %" if m else still[g]) for g, m in self.moved.items()]
         tables = [
             ("Epochs (0 is before the first step)", pd.DataFrame(shown)),

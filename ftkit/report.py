@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
 N_FLIPS = 5000
+FEW_ROWS_ADVICE = " So few rows decide little: ft.cross_validate() turns every row of a small set into a test row once."
 
 
 @record
@@ -45,7 +46,7 @@ class Comparison(Record):
             raise FtkitError(
                 "FT070",
                 f"{self.before.name!r} was scored on {len(a)} rows ({a.name}) and {self.after.name!r} on {len(b)} rows "
-                f"({b.name}), and they are not the same. A paired comparison needs both on the same rows: evaluate both "
+                f"({b.name}), and they differ. A paired comparison needs both on the same rows: evaluate both "
                 "on one split.",
             )
 
@@ -128,7 +129,9 @@ class Comparison(Record):
             if (unit := self.before.units[i]) in seen:
                 continue
             seen.add(unit)
-            out.append((shorten(rows.texts[i], 110), names[rows.labels[i]], names[was[i]], names[now[i]], confidence[i]))
+            out.append(
+                (shorten(rows.texts[i], 110), names[rows.labels[i]], names[was[i]], names[now[i]], confidence[i])
+            )
         return pd.DataFrame(out[:n], columns=["text", "label", "before", "after", "confidence"])
 
     def summary(self) -> str:
@@ -141,7 +144,8 @@ class Comparison(Record):
         p = f"p = {self.p_value:.3f}" if self.p_value >= 0.001 else "p < 0.001"
         return (
             f"Verdict: {told}. Accuracy changed by {points(self.difference())} points "
-            f"({self.level:.0%} interval {points(low)} to {points(high)}, {p}) on the same {len(self.before.rows)} rows."
+            f"({self.level:.0%} interval {points(low)} to {points(high)}, {p}) on the {len(self.before.rows)} rows."
+            f"{FEW_ROWS_ADVICE if self.verdict == CANNOT_TELL and len(self.before.rows) < 500 else ''}"
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:

@@ -62,7 +62,7 @@ def loss(logits: torch.Tensor, labels: torch.Tensor, kind: str, weights: torch.T
     logits : torch.Tensor, shape (batch, n_classes)
     labels : torch.Tensor, shape (batch,) of int64, or (batch, n_classes) for multiple
     kind : str
-        `"single"`, `"multiple"` or `"ordered"`. Ordered labels are learned as classes; their order counts when they are scored.
+        `"single"`, `"multiple"` or `"ordered"`. Ordered labels are learned as classes; their order counts in the score.
     weights : torch.Tensor, optional, shape (n_classes,)
         How much an error on each class counts.
     """

@@ -8,6 +8,7 @@ import functools
 import numpy as np
 import pytest
 import tiny
+from scipy import stats
 from sklearn import metrics
 
 from ftkit import baseline, evaluation
@@ -105,6 +106,13 @@ def test_an_interval_holds_its_estimate_and_a_higher_level_is_wider():
         assert low < getattr(scored, metric) < high
         wide = dataclasses.replace(scored, level=0.99).interval(metric)
         assert wide[0] < low and high < wide[1]
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_the_interval_of_independent_rows_is_that_of_the_binomial_distribution(level):
+    scored = dataclasses.replace(tiny.answered("a", tiny.yes_no([0] * 400), np.arange(400) < 280), level=level)
+    expected = stats.binom(400, 0.7).ppf([(1 - level) / 2, (1 + level) / 2]) / 400
+    assert scored.interval() == pytest.approx(expected, abs=0.005)
 
 
 def test_intervals_are_the_same_each_time():

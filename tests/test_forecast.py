@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
@@ -40,12 +41,15 @@ def test_freezing_deeper_never_costs_more(base, data, given):
     costs = [estimate(base, data, Plan(train=t), given) for t in FREEZING]
     assert [c.train_s for c in costs] == sorted((c.train_s for c in costs), reverse=True)
     assert [c.peak_bytes for c in costs] == sorted((c.peak_bytes for c in costs), reverse=True)
+    below_all = [c.train_s for c in costs[1:]]
+    assert below_all == sorted(set(below_all), reverse=True)  # each block that is frozen from below saves something
     assert costs[-1].train_s < costs[0].train_s / 2
 
 
 def test_one_low_block_costs_the_way_down_to_it(base, data, given):
     low, top = (estimate(base, data, Plan(train=(b, "head")), given).train_s for b in ("block 0", "block 2"))
     assert low > top
+    assert low == pytest.approx(estimate(base, data, Plan(train="blocks"), given).train_s, rel=0.01)
 
 
 def test_time_grows_with_epochs_and_a_probe_is_paid_for(base, data, given):
@@ -56,8 +60,9 @@ def test_time_grows_with_epochs_and_a_probe_is_paid_for(base, data, given):
 
 def test_the_sum_is_that_of_its_parts(base, data, given):
     # Two steps of 32 rows with forward only; an update of 51 weights; 30 valid rows before and after the epoch.
-    expected = 2 * (0.1 + 0.002 * 51 / 1e6) + 2 * 0.1 * 30 / 32
-    assert estimate(base, data, Plan(epochs=1), given).train_s == pytest.approx(expected)
+    slow = dataclasses.replace(given, update_s=2000.0)
+    expected = 2 * (0.1 + 2000 * 51 / 1e6) + 2 * 0.1 * 30 / 32
+    assert estimate(base, data, Plan(epochs=1), slow).train_s == pytest.approx(expected)
 
 
 def test_an_estimate_is_quick_enough_for_a_slider_and_runs_no_model(base, data, given, monkeypatch):

@@ -107,6 +107,15 @@ def test_the_permutation_test_agrees_with_mcnemar_where_both_apply():
     assert flipped == pytest.approx(exact, abs=0.02)
 
 
+def test_many_alike_rows_of_few_groups_prove_little():
+    """Twenty rows won in each of three groups: 60 wins by row, three by group, which chance gives twice in eight."""
+    groups = tuple(str(i // 20) for i in range(60))
+    rows = tiny.yes_no([0] * 60, groups=groups)
+    found = compare(tiny.answered("a", rows, [False] * 60), tiny.answered("b", rows, [True] * 60))
+    assert found.p_value == pytest.approx(2 / 8, abs=0.02)
+    assert found.verdict == CANNOT_TELL
+
+
 def test_repeats_are_averaged_before_they_are_compared():
     rows = tiny.yes_no([0, 1] * 30)
     rng = np.random.default_rng(3)

@@ -14,11 +14,15 @@ from ftkit import baseline, evaluation, tasks
 from ftkit.display import record, seconds
 from ftkit.findings import Finding, FtkitError
 from ftkit.record import Run, environment
+from ftkit.training.steps import batches, better, make_optimizer, rate_factor, set_modes
 
 if TYPE_CHECKING:
     from ftkit.data import Rows, Splits
     from ftkit.plan import Plan
     from ftkit.pretrained import Base
+
+
+__all__ = ["Event", "batches", "better", "fit", "make_optimizer", "rate_factor", "say_epochs", "set_modes"]
 
 
 @record
@@ -98,12 +102,15 @@ def fit(
         if plan.start == "zero" and "head" not in plan.resolve(list(groups)):
             raise FtkitError(
                 "FT054",
-                "Plan.train leaves out 'head', and Plan.start is 'zero': a frozen head of zeros gives every class the same "
-                "logit for ever. Add 'head' to train, or start from a probe: plan.but(start='probe').",
+                "Plan.train leaves out 'head', and Plan.start is 'zero': a frozen head of zeros answers alike "
+                "for ever. Add 'head' to train, or start from a probe: plan.but(start='probe').",
             )
         if plan.start == "probe":
             _start_from_probe(model, base, data)
-        start = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+        # Memory is what a small machine lacks: the start of the encoder is the base itself, not a copy of it.
+        start = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
+        start |= {f"head.{n}": p.detach().clone() for n, p in model.head.named_parameters()}
+        start = {n: start[n] for n, p in model.named_parameters() if p.requires_grad}
 
         ids, labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
         valid_ids = base.tokenize(data.valid.texts)
@@ -114,7 +121,7 @@ def fit(
         order = torch.Generator().manual_seed(plan.seed)
 
         history = [_validate(model, base, valid_ids, data.valid, epoch=0, train_loss=math.nan)]
-        best, best_epoch, stopped, step, findings = _trained(model), 0, None, 0, ()
+        best, best_epoch, stopped, step, findings = start, 0, None, 0, ()
         emit = on_event or (lambda event: None)
         emit(_event("epoch", step, n_steps, began, history[0]))
         try:
@@ -134,18 +141,21 @@ def fit(
                     losses.append(loss.item())
                     emit(_event("step", step, n_steps, began, {"loss": losses[-1]}))
                     if not math.isfinite(losses[-1]):
-                        message = f"the loss was {losses[-1]} at step {step}, in epoch {epoch}; epoch {best_epoch} is kept."
+                        message = (
+                            f"the loss was {losses[-1]} at step {step}, in epoch {epoch}; epoch {best_epoch} is kept."
+                        )
                         raise _Ended("the loss was not finite", Finding(code="FT055", message=message))
                     if stop():
                         raise _Ended("stopped on request")
                 history.append(
                     _validate(model, base, valid_ids, data.valid, epoch=epoch, train_loss=float(np.mean(losses)))
                 )
-                if not math.isfinite(history[epoch]["valid_loss"]):  # the epoch's last step can spoil what its loss did not show
+                # An epoch's last step can spoil the weights without showing in any training loss.
+                if not math.isfinite(history[epoch]["valid_loss"]):
                     message = f"the loss on valid was not finite after epoch {epoch}; epoch {best_epoch} is kept."
                     raise _Ended("the loss was not finite", Finding(code="FT055", message=message))
                 if plan.keep == "last" or better(history[epoch], history[best_epoch], plan.monitor):
-                    best, best_epoch = _trained(model), epoch
+                    best, best_epoch = _copied(model, into=None if best is start else best), epoch
                 emit(_event("epoch", step, n_steps, began, history[epoch]))
                 if plan.patience is not None and epoch - best_epoch >= plan.patience and epoch < plan.epochs:
                     raise _Ended(f"no better score on valid for {plan.patience} epochs")
@@ -170,78 +180,6 @@ def fit(
         environment=environment(plan.dtype),
         findings=findings,
     )
-
-
-def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator) -> list[list[int]]:
-    """Return the row numbers of each batch of one epoch, in an order drawn anew from `order`.
-
-    Rows are shuffled, then sorted by length within every 16 batches, so that a batch holds texts of like length and
-    little padding; the batches are shuffled again, so that no epoch goes from short to long.
-
-    Parameters
-    ----------
-    lengths : sequence of int
-        Tokens of each row.
-    batch_size : int
-    order : torch.Generator
-        Where the shuffling takes its random numbers from; it moves on.
-    """
-    n, pool = len(lengths), 16 * batch_size
-    shuffled = torch.randperm(n, generator=order).tolist()
-    rows = [i for start in range(0, n, pool) for i in sorted(shuffled[start : start + pool], key=lambda i: lengths[i])]
-    cut = [rows[start : start + batch_size] for start in range(0, n, batch_size)]
-    return [cut[i] for i in torch.randperm(len(cut), generator=order).tolist()]
-
-
-def make_optimizer(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan: Plan) -> torch.optim.AdamW:
-    """Return AdamW over exactly the parameters that may move, each group at its rate, biases and norms undecayed.
-
-    Notes
-    -----
-    I. Loshchilov and F. Hutter, Decoupled Weight Decay Regularization (ICLR 2019).
-    """
-    parameters = dict(model.named_parameters())
-    settings = []
-    for group in plan.resolve(list(groups)):
-        for decayed in (True, False):
-            chosen = [parameters[n] for n in groups[group] if (parameters[n].ndim > 1) == decayed]
-            if chosen:
-                decay = plan.weight_decay if decayed else 0.0
-                settings.append({"params": chosen, "lr": plan.rate(group), "weight_decay": decay})
-    return torch.optim.AdamW(settings, fused=True)
-
-
-def rate_factor(step: int, n_steps: int, plan: Plan) -> float:
-    """Return the share of the peak learning rate in force at a step: a climb, then the planned fall.
-
-    >>> from ftkit.plan import Plan
-    >>> [round(rate_factor(s, 10, Plan(warmup=0.2)), 2) for s in (0, 1, 2, 6, 10)]
-    [0.5, 1.0, 1.0, 0.5, 0.0]
-    """
-    climb = int(plan.warmup * n_steps)
-    if step < climb:
-        return (step + 1) / climb
-    through = (step - climb) / max(1, n_steps - climb)
-    return {"constant": 1.0, "linear": 1 - through, "cosine": (1 + math.cos(math.pi * through)) / 2}[plan.schedule]
-
-
-def set_modes(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan: Plan) -> None:
-    """Put what trains in training mode and all that is frozen in evaluation mode: no dropout, no moving statistics.
-
-    `requires_grad=False` alone would leave dropout on in frozen layers, and BatchNorm's averages moving.
-    """
-    model.eval()
-    trained = {n for g in plan.resolve(list(groups)) for n in groups[g]}
-    for name, module in model.named_modules():
-        own = {n for n, _ in model.named_parameters(prefix="") if name and n.startswith(name + ".")}
-        if own and own <= trained:
-            module.train()
-    model.dropout.train("head.weight" in trained)
-
-
-def better(new: Mapping[str, float], old: Mapping[str, float], monitor: str) -> bool:
-    """Return whether one epoch's entry beats another's; equal is not better."""
-    return new["valid_loss"] < old["valid_loss"] if monitor == "loss" else new[monitor] > old[monitor]
 
 
 class _Ended(Exception):
@@ -269,8 +207,14 @@ def _start_from_probe(model: tasks.Classifier, base: Base, data: Splits) -> None
         model.head.bias.copy_(torch.from_numpy(bias))
 
 
-def _trained(model: tasks.Classifier) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+def _copied(model: tasks.Classifier, into: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
+    """Return a copy of what trains, made in the place of an earlier copy where there is one."""
+    moving = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    if into is None:
+        return {n: p.clone() for n, p in moving.items()}
+    for name, parameter in moving.items():
+        into[name].copy_(parameter)
+    return into
 
 
 def _validate(
@@ -289,6 +233,7 @@ def _validate(
     }
 
 
+@torch.no_grad()
 def _moved(
     model: tasks.Classifier, base: Base, groups: Mapping[str, Sequence[str]], start: Mapping[str, torch.Tensor]
 ) -> dict[str, float]:

@@ -15,15 +15,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ftkit.display import Record, count, record
+from ftkit.display import Record
 from ftkit.findings import FtkitError
+from ftkit.plan.preview import Preview, verify
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
     from torch import nn
 
     from ftkit.pretrained import Base
+
+__all__ = ["Plan", "Preview", "verify"]
 
 _CHOICES = {
     "start": ("zero", "probe"),
@@ -117,7 +119,11 @@ class Plan(Record):
         object.__setattr__(self, "rates", MappingProxyType(dict(self.rates)))
         if not self.train:
             raise _wrong("train", self.train, "at least one group, such as 'head'; with none nothing can learn")
-        for name, rate in [("lr", self.lr), ("head_lr", self.head_lr), *((f"rates[{g!r}]", r) for g, r in self.rates.items())]:
+        for name, rate in [
+            ("lr", self.lr),
+            ("head_lr", self.head_lr),
+            *((f"rates[{g!r}]", r) for g, r in self.rates.items()),
+        ]:
             if not _number(rate) or not 0 < rate <= 1:
                 raise _wrong(name, rate, "above 0 and at most 1, typically 1e-5 to 1e-2")
         for name in ("epochs", "batch_size", *(("patience",) if self.patience is not None else ())):
@@ -134,7 +140,9 @@ class Plan(Record):
                 raise _wrong(name, getattr(self, name), f"one of {', '.join(map(repr, choices))}")
 
     def __hash__(self) -> int:
-        return hash((self.train, self.lr, self.epochs, self.seed, frozenset(self.rates.items())))  # equal plans, equal hash
+        return hash(
+            (self.train, self.lr, self.epochs, self.seed, frozenset(self.rates.items()))
+        )  # equal plans, equal hash
 
     def but(self, **changes: Any) -> Plan:
         """Return this plan with some fields changed: an experiment is a small difference."""
@@ -143,7 +151,11 @@ class Plan(Record):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values that JSON and TOML can hold."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {**values, "rates": dict(self.rates), "train": self.train if isinstance(self.train, str) else list(self.train)}
+        return {
+            **values,
+            "rates": dict(self.rates),
+            "train": self.train if isinstance(self.train, str) else list(self.train),
+        }
 
     def code(self) -> str:
         """Return the call that makes this plan, with only the fields that differ from the defaults."""
@@ -179,13 +191,16 @@ class Plan(Record):
                 chosen.add(name)
             else:
                 near = difflib.get_close_matches(name, groups, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else "."
                 raise FtkitError(
                     "FT051",
-                    f"Plan.train: this model has no group {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} It has "
+                    f"Plan.train: no group here is called {name!r}{hint} There are "
                     f"{', '.join(groups)}; 'top 1' to 'top {len(blocks)}', 'blocks' and 'all' stand for several.",
                 )
         if unknown := [g for g in self.rates if g not in groups]:
-            raise FtkitError("FT051", f"Plan.rates: this model has no group {unknown[0]!r}. It has {', '.join(groups)}.")
+            raise FtkitError(
+                "FT051", f"Plan.rates: this model has no group {unknown[0]!r}. It has {', '.join(groups)}."
+            )
         return tuple(g for g in groups if g in chosen)
 
     def rate(self, group: str) -> float:
@@ -216,7 +231,12 @@ class Plan(Record):
         verify(model, groups, trained)
 
     def summary(self) -> str:
-        return f"{self.code()}: train {self.train if isinstance(self.train, str) else ', '.join(self.train)}, freeze the rest."
+        return f"{self.code()}: {self.words} may move, the rest is frozen."
+
+    @property
+    def words(self) -> str:
+        """What trains, as it was asked for."""
+        return self.train if isinstance(self.train, str) else ", ".join(self.train)
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         import pandas as pd
@@ -225,75 +245,6 @@ class Plan(Record):
         rows = [(k, str(v), "" if v == getattr(default, k) else "set") for k, v in self.to_dict().items()]
         rows.sort(key=lambda r: r[2] == "")  # what was set comes before the defaults
         return [("Plan", pd.DataFrame(rows, columns=["field", "value", "differs"]))]
-
-
-@record
-class Preview(Record):
-    """What a plan means for one model: the weights of each group, and which may move.
-
-    Parameters
-    ----------
-    plan : Plan
-    sizes : mapping of group name to number of parameters
-    trained : tuple of str
-        The groups that may move.
-    """
-
-    plan: Plan
-    sizes: Mapping[str, int]
-    trained: tuple[str, ...]
-
-    @property
-    def n_trained(self) -> int:
-        """Number of weights that may move."""
-        return sum(self.sizes[g] for g in self.trained)
-
-    @property
-    def n_total(self) -> int:
-        """Number of weights in all."""
-        return sum(self.sizes.values())
-
-    def summary(self) -> str:
-        return (
-            f"{count(self.n_trained)} of {count(self.n_total)} weights may move "
-            f"({100 * self.n_trained / self.n_total:.2g} %): {', '.join(self.trained)}."
-        )
-
-    def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
-        rows = [
-            (g, "trains" if g in self.trained else "frozen", count(n), f"{self.plan.rate(g):g}" if g in self.trained else "")
-            for g, n in self.sizes.items()
-        ]
-        return [("Groups", pd.DataFrame(rows, columns=["group", "state", "weights", "learning rate"]))]
-
-    def picture(self) -> tuple[Figure, str]:
-        from ftkit import plots
-
-        ax = plots.layers(list(self.sizes), list(self.sizes.values()), [g in self.trained for g in self.sizes])
-        return ax.figure, f"The model as a stack, input at the bottom. {self.summary()}"
-
-
-def verify(model: nn.Module, groups: Mapping[str, Sequence[str]], trained: set[str] | Sequence[str]) -> None:
-    """Ask the model itself whether exactly the planned groups may move, whoever set it.
-
-    Raises
-    ------
-    FtkitError
-        FT052, naming the group that disagrees with the plan.
-    """
-    parameters = dict(model.named_parameters())
-    if len(named := [n for names in groups.values() for n in names]) != len(parameters) or set(named) != set(parameters):
-        raise FtkitError("FT052", "The groups do not hold every parameter of the model exactly once.")
-    for group, names in groups.items():
-        moving = sum(parameters[n].requires_grad for n in names)
-        if moving != (len(names) if group in trained else 0):
-            raise FtkitError(
-                "FT052",
-                f"{group!r} should be {'trained' if group in trained else 'frozen'}, but {moving} of its {len(names)} "
-                "parameter tensors may move. Something else set requires_grad after the plan did.",
-            )
 
 
 def _number(value: object) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftkit import doctor, sources
 from ftkit.display import Record, count, record, size
 from ftkit.findings import FtkitError
+from ftkit.pretrained.groups import group_parameters, group_sizes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 #: Lengths are padded to multiples of this: the CPU's kernels are built anew for every new shape, and few shapes are
 #: several times faster than many, for a few padding tokens more.
 PAD_TO = 8
+#: Vectors that a `Base` remembers (at 384 numbers each, 30 MB), so that probe and LP-FT encode the same texts once.
+KEPT_ROWS = 20_000
 
 
 @record
@@ -51,6 +54,7 @@ class Base(Record):
     pooling: str
     max_tokens: int
     origin: str
+    _encoded: dict[tuple, np.ndarray] = field(default_factory=dict, init=False)  # a changed copy starts anew
 
     @property
     def hidden_size(self) -> int:
@@ -84,7 +88,7 @@ class Base(Record):
         return {"input_ids": inputs, "attention_mask": mask}
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
-        """Return one vector for each text, from the frozen encoder in evaluation mode.
+        """Return one vector for each text, from the frozen encoder in evaluation mode; the last few calls are kept.
 
         Parameters
         ----------
@@ -98,11 +102,23 @@ class Base(Record):
         """
         import torch
 
-        self.encoder.eval()
-        with torch.inference_mode():
-            return in_batches(
-                self, self.tokenize(texts), lambda b: pool(self.encoder, b, self.pooling), self.hidden_size, batch_size
-            )
+        # The key is the whole call, not the text: batch mates change the last bits, and a result must not depend on
+        # what was asked before.
+        if (key := (tuple(texts), batch_size)) not in self._encoded:
+            self.encoder.eval()
+            with torch.inference_mode():
+                vectors = in_batches(
+                    self,
+                    self.tokenize(texts),
+                    lambda b: pool(self.encoder, b, self.pooling),
+                    self.hidden_size,
+                    batch_size,
+                )
+            vectors.flags.writeable = False
+            while self._encoded and sum(map(len, self._encoded.values())) + len(vectors) > KEPT_ROWS:
+                self._encoded.pop(next(iter(self._encoded)))
+            self._encoded[key] = vectors
+        return self._encoded[key]
 
     def summary(self) -> str:
         blocks = sum(g.startswith("block ") for g in self.groups)
@@ -117,7 +133,10 @@ class Base(Record):
         sizes = group_sizes(self.encoder, self.groups)
         rows = [(g, count(n), f"{100 * n / self.n_parameters:.1f} %", size(4 * n)) for g, n in sizes.items()]
         return [
-            ("Groups, in the order of the computation", pd.DataFrame(rows, columns=["group", "parameters", "share", "float32"]))
+            (
+                "Groups, in the order of the computation",
+                pd.DataFrame(rows, columns=["group", "parameters", "share", "float32"]),
+            )
         ]
 
     def picture(self) -> tuple[Figure, str]:
@@ -127,7 +146,10 @@ class Base(Record):
         ax = plots.bars(list(sizes), [n / 1e6 for n in sizes.values()], label="parameters (millions)")
         largest = max(sizes, key=sizes.get)
         share = 100 * sizes[largest] / self.n_parameters
-        return ax.figure, f"Parameters in each group of {self.name}; the largest, {largest}, holds {share:.0f} % of them."
+        return (
+            ax.figure,
+            f"Parameters in each group of {self.name}; the largest, {largest}, holds {share:.0f} % of them.",
+        )
 
 
 def pool(encoder: torch.nn.Module, batch: Mapping[str, torch.Tensor], pooling: str) -> torch.Tensor:
@@ -140,7 +162,7 @@ def pool(encoder: torch.nn.Module, batch: Mapping[str, torch.Tensor], pooling: s
 
 
 def in_batches(base: Base, ids: Sequence[Sequence[int]], function: Any, width: int, batch_size: int) -> np.ndarray:
-    """Return `function(batch)` for all texts as one array (n, width): alike lengths together, rows in their own order."""
+    """Return `function(batch)` for all texts as one array (n, width), rows in their order; like lengths go together."""
     import numpy as np
 
     order = np.argsort([len(i) for i in ids], kind="stable")
@@ -149,46 +171,6 @@ def in_batches(base: Base, ids: Sequence[Sequence[int]], function: Any, width: i
         rows = order[start : start + batch_size]
         out[rows] = function(base.batch([ids[i] for i in rows])).float().numpy()
     return out
-
-
-_BLOCK = re.compile(r"(?:^|\.)(?:layer|layers|h|blocks?)\.(\d+)\.")
-_EMBEDDING = re.compile(r"embed|wte|wpe|relative_attention_bias")
-
-
-def group_parameters(encoder: torch.nn.Module) -> dict[str, tuple[str, ...]]:
-    """Sort an encoder's parameters into ordered groups: `embeddings`, `block 0` … `block n`, `final`.
-
-    One naming rule serves BERT, RoBERTa, DistilBERT, ModernBERT, ELECTRA and their relatives: a parameter inside the
-    list of blocks belongs to its block, an earlier one to the embeddings, any other (a last norm, a pooler) to the
-    final group. Each parameter is in exactly one group; empty groups are left out.
-
-    Raises
-    ------
-    FtkitError
-        FT036, if no list of blocks is found.
-    """
-    groups: dict[str, list[str]] = {"embeddings": []}
-    final: list[str] = []
-    for name, _ in encoder.named_parameters():
-        if match := _BLOCK.search(name):
-            groups.setdefault(f"block {int(match[1])}", []).append(name)
-        else:
-            (groups["embeddings"] if _EMBEDDING.search(name) else final).append(name)
-    if len(groups) == 1:
-        raise FtkitError(
-            "FT036",
-            f"{type(encoder).__name__} has no list of blocks that ftkit knows how to name (looked for "
-            "'layer.0', 'layers.0', 'h.0' and 'block.0' in its parameters' names); load an encoder such as BERT.",
-        )
-    ordered = sorted((g for g in groups if g.startswith("block ")), key=lambda g: int(g.split()[1]))
-    named = [("embeddings", groups["embeddings"]), *((g, groups[g]) for g in ordered), ("final", final)]
-    return {g: tuple(names) for g, names in named if names}
-
-
-def group_sizes(module: torch.nn.Module, groups: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Return the number of parameters in each group."""
-    sizes = {n: p.numel() for n, p in module.named_parameters()}
-    return {g: sum(sizes[n] for n in names) for g, names in groups.items()}
 
 
 def load_pretrained(name: str = "minilm", *, max_tokens: int | None = None, revision: str | None = None) -> Base:
@@ -268,7 +250,14 @@ def _refuse_unsafe(folder: Path, name: str) -> None:
             f"'{name}' has {found}; ftkit reads weights only as .safetensors, because reading a pickle can run code. "
             "Convert it once where you trust it: model.save_pretrained(folder) writes safetensors.",
         )
-    if not files & {"tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"}:
+    if not files & {
+        "tokenizer.json",
+        "vocab.txt",
+        "vocab.json",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "tokenizer.model",
+    }:
         raise FtkitError(
             "FT037",
             f"'{name}' has no tokenizer (looked for tokenizer.json, vocab.txt, vocab.json and the like); a model can "

@@ -1,0 +1,162 @@
+"""The first lesson as a reader meets it: in JupyterLab, by Run All, with its panel used by pointer and by keyboard."""
+
+from __future__ import annotations
+
+import html
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from ftkit.lessons import FIRST, NOTEBOOKS, read, with_parameters
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.needs_assets("minilm", "icd10cm")]
+
+ANSWER_MS = 5_000  # for the way to the kernel and back; what the panel itself takes is in test_widgets
+TOP_2 = "the head and the top 2 of 6 blocks"
+
+
+@pytest.fixture(scope="module")
+def lesson(open_lesson) -> Iterator:
+    """The first lesson after Run All with small parameters."""
+    notebook = read(NOTEBOOKS / FIRST)
+    small = notebook.metadata["ftkit"]["small"]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+        if "parameters" in cell.metadata.get("tags", ()):
+            cell.source = with_parameters(cell.source, small)
+    opened = open_lesson(notebook, FIRST)
+    opened.run_all()
+    yield opened
+    assert opened.problems == []
+    opened.page.close()
+
+
+@pytest.fixture
+def panel(lesson):
+    """The freeze panel of the first lesson, as the lesson sets it."""
+    from playwright.sync_api import expect
+
+    found = lesson.page.locator(".ftkit-freeze")
+    expect(found).to_have_count(1)
+    found.get_by_label("What may move").select_option("the head and all 6 blocks")
+    found.get_by_label("Learning rate").select_option("0.0001")
+    found.get_by_label("Epochs").fill("1")
+    found.get_by_label("Epochs").press("Tab")
+    expect(found.locator("code")).to_have_text("ft.Plan(train='blocks', start='probe', epochs=1)")
+    return found
+
+
+def expect_plan(panel, plan: str, n_trained: str) -> None:
+    """The panel says so in code and in its sentence, soon."""
+    from playwright.sync_api import expect
+
+    expect(panel.locator("code")).to_have_text(plan, timeout=ANSWER_MS)
+    expect(panel.get_by_role("status")).to_contain_text(f"{n_trained} of 22,573,461 weights may move")
+
+
+def test_run_all_has_no_errors(lesson):
+    assert lesson.errors() == []
+    assert lesson.problems == []
+    assert len(lesson.outputs()) >= 12
+
+
+def test_the_panel_by_pointer(panel):
+    before = panel.get_by_role("status").inner_text()
+    panel.get_by_label("What may move").select_option(TOP_2)
+    expect_plan(panel, "ft.Plan(train='top 2', start='probe', epochs=1)", "3,557,013")
+    panel.get_by_label("Learning rate").select_option("0.0003")
+    expect_plan(panel, "ft.Plan(train='top 2', lr=0.0003, start='probe', epochs=1)", "3,557,013")
+    panel.get_by_label("Epochs").click(click_count=3)
+    panel.page.keyboard.type("5")
+    panel.get_by_role("status").click()
+    expect_plan(panel, "ft.Plan(train='top 2', lr=0.0003, start='probe', epochs=5)", "3,557,013")
+    after = panel.get_by_role("status").inner_text()
+    assert re.search("About (.*) and", after)[1] != re.search("About (.*) and", before)[1], "five epochs take longer"
+
+
+def test_the_panel_by_keyboard_alone(panel):
+    page = panel.page
+    panel.get_by_label("What may move").focus()
+    for key in ("Space", *["ArrowUp"] * 4, "Enter"):  # from all 6 blocks up to the top 2
+        page.keyboard.press(key)
+    expect_plan(panel, "ft.Plan(train='top 2', start='probe', epochs=1)", "3,557,013")
+    for key in ("Tab", "Space", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    expect_plan(panel, "ft.Plan(train='top 2', lr=0.0003, start='probe', epochs=1)", "3,557,013")
+    for key in ("Tab", "ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    expect_plan(panel, "ft.Plan(train='top 2', lr=0.0003, start='probe', epochs=2)", "3,557,013")
+
+
+def test_the_cells_below_use_what_the_panel_shows(lesson, panel):
+    from playwright.sync_api import expect
+
+    panel.get_by_label("What may move").select_option(TOP_2)
+    expect_plan(panel, "ft.Plan(train='top 2', start='probe', epochs=1)", "3,557,013")
+    preview = lesson.run("plan = panel.value")
+    expect(preview).to_contain_text("3,557,013 of 22,573,461 weights may move")
+    expect(preview).to_contain_text("block 4, block 5, head.")
+    run = lesson.run("run = ft.fit(base, data, plan)")
+    expect(run).to_contain_text("3,557,013")
+    assert lesson.errors() == []
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_the_panel_is_accessible(panel, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = panel.page
+    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+    page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
+    found = Axe().run(page, context=".ftkit-freeze").response
+    assert len(found["passes"]) > 5, "it looked at something"
+    assert [(v["id"], v["help"]) for v in found["violations"] if v["impact"] in ("serious", "critical")] == []
+
+
+def test_a_hostile_name_is_shown_as_text(open_lesson):
+    from playwright.sync_api import expect
+
+    hostile = '<img src=x onerror="window.hostile=1">'
+    sources = (
+        "import sys; sys.executable",
+        f"""import dataclasses
+import ftkit as ft
+from ftkit.pretrained import Base
+from ftkit.widgets import FreezePanel
+
+class Odd(Base):
+    @property
+    def groups(self):
+        return {{{hostile!r} if g == "embeddings" else g: names for g, names in super().groups.items()}}
+
+minilm = ft.load_pretrained("minilm")
+base = Odd(**{{f.name: getattr(minilm, f.name) for f in dataclasses.fields(minilm)}})
+pairs = [(f"{{word}} {{i}}", word) for word in ("good", {hostile!r}) for i in range(10)]
+data = ft.load_data(pairs, name={hostile!r})
+FreezePanel(base, data, ft.Plan(train=("head", {hostile!r})))""",
+        "data",
+        "data.train.head(20)",
+        "base",
+        "ft.evaluate(ft.majority(data), data.test)",
+    )
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    odd = open_lesson(new_notebook(cells=[new_code_cell(s) for s in sources], metadata=kernel), "odd.ipynb")
+    odd.run_all()
+    assert odd.errors() == []
+    expect(odd.cell("sys.executable")).to_contain_text(sys.executable)
+    panel = odd.page.locator(".ftkit-freeze")
+    expect(panel.locator("tbody th").last).to_have_text(hostile)
+    expect(panel.locator("option").last).to_have_text(re.compile("^as given: head, <img"))
+    expect(panel.locator("code")).to_contain_text(hostile)
+    for source in sources[2:]:
+        shown = odd.cell(source).locator(".jp-OutputArea")
+        assert hostile in html.unescape(" ".join(shown.all_inner_texts())), source
+    assert odd.page.evaluate("[document.querySelectorAll('img[src=x]').length, typeof window.hostile]") == [
+        0,
+        "undefined",
+    ]
+    assert odd.problems == []
