@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ftkit.forecast import Estimate
     from ftkit.pretrained import Base
 
-#: Peak learning rates offered; each is about three times the one before.
-RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
+#: Peak learning rates offered; each is about twice the one before.
+RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
 # Told apart by pattern and by the words beside them, not by colour alone; both stand out on white and on black.
 _TRAINS = "repeating-linear-gradient(45deg,#d9782d,#d9782d 6px,#e39a60 6px,#e39a60 12px)"
 _FROZEN = "rgba(128,128,128,.5)"
