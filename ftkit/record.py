@@ -143,8 +143,6 @@ class Run(Record):
         texts : sequence of str
             A list of texts; a single string is refused, since it would be read letter by letter.
         """
-        if isinstance(texts, str):
-            raise TypeError("predict takes a list of texts; write run.predict([text]) for one")
         names = tuple(self.data.label_names)
         return Predictions(texts=tuple(texts), proba=self.predict_proba(texts), label_names=names, kind=self.data.kind)
 

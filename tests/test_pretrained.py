@@ -223,3 +223,10 @@ def test_a_folder_without_weights_is_refused(folder):
 def test_loading_says_nothing(saved, capfd):
     load_pretrained(str(saved))
     assert capfd.readouterr() == ("", "")
+
+
+def test_no_texts_give_no_vectors_and_a_single_string_is_refused():
+    base = tiny.base()
+    assert base.encode([]).shape == (0, 16)
+    with pytest.raises(TypeError, match="list of texts"):
+        base.encode("heart")

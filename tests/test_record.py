@@ -57,7 +57,7 @@ def test_answers_are_the_probabilities_names(run):
 
 
 def test_a_single_string_is_not_read_letter_by_letter(run):
-    with pytest.raises(TypeError, match=r"predict\(\[text\]\)"):
+    with pytest.raises(TypeError, match=r"write \[text\]"):
         run.predict("heart of the left")
 
 

@@ -73,6 +73,12 @@ class Base(Record):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, special tokens included, cut to `max_tokens`."""
+        if isinstance(texts, str):
+            raise TypeError(
+                "expected a list of texts, found a single one; write [text]: a string is read letter by letter"
+            )
+        if not len(texts):
+            return []
         return self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
 
     def batch(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:

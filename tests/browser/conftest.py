@@ -112,18 +112,18 @@ class Lesson:
     """A notebook open in JupyterLab, with what went wrong on its page so far."""
 
     def __init__(self, page: Any, url: str) -> None:
-        self.page, self.problems = page, []
-        page.on("pageerror", lambda error: self.problems.append(f"error on the page: {error}"))
+        self.page, self._problems = page, []
+        page.on("pageerror", lambda error: self._problems.append(f"error on the page: {error}"))
         page.on("request", lambda request: self._note(request.url))
         page.on("websocket", lambda websocket: self._note(websocket.url))
-        page.goto(url)
+        page.goto(url, timeout=60_000)
         page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
         page.evaluate(READY)
 
     def _note(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("data", "blob") and parts.hostname != "127.0.0.1":
-            self.problems.append(f"asked another machine: {url}")
+            self._problems.append(f"asked another machine: {url}")
 
     def run_all(self) -> None:
         """Run every cell and return when the last one has finished."""
@@ -156,6 +156,11 @@ class Lesson:
     def outputs(self) -> list[dict[str, Any]]:
         """Return the outputs of all cells, as a saved notebook would hold them."""
         return self.page.evaluate(f"() => {CELLS}.flatMap(w => w.model.toJSON().outputs ?? [])")
+
+    def problems(self) -> list[str]:
+        """Return the page's own errors so far, and its requests to other machines."""
+        self.page.wait_for_timeout(100)  # what the browser has already reported is delivered only during a call
+        return self._problems
 
     def errors(self) -> list[str]:
         """Return what cells raised."""

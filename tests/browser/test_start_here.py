@@ -31,79 +31,78 @@ def lesson(open_lesson) -> Iterator:
     opened = open_lesson(notebook, FIRST)
     opened.run_all()
     yield opened
-    assert opened.problems == []
+    assert opened.problems() == []
     opened.page.close()
 
 
 @pytest.fixture
 def panel(lesson):
-    """The freeze panel of the first lesson, as the lesson sets it."""
+    """The freeze panel of the first lesson, set to a known plan."""
     from playwright.sync_api import expect
 
     found = lesson.page.locator(".ftkit-freeze")
     expect(found).to_have_count(1)
     found.get_by_label("What may move").select_option("the head and all 6 blocks")
-    found.get_by_label("Learning rate").select_option("0.0001")
+    found.get_by_label("Learning rate").select_option("0.0005")
     found.get_by_label("Epochs").fill("1")
     found.get_by_label("Epochs").press("Tab")
-    expect_plan(found, "train='blocks' epochs=1", "10,654,869")
+    expect_plan(found, "10,654,869", "train='blocks'", "lr=0.0005", "epochs=1")
     return found
 
 
-def expect_plan(panel, fields: str, n_trained: str) -> None:
-    """The panel soon says so in code and in its sentence; other fields (the dtype) are this machine's."""
+def expect_plan(panel, n_trained: str, *fields: str) -> None:
+    """The panel says so in its sentence and in its code, soon."""
     from playwright.sync_api import expect
 
-    for part in re.findall(r"\w+=(?:'[^']*'|\S+)", fields):
-        expect(panel.locator("code")).to_contain_text(re.compile(re.escape(part) + r"[,)]"), timeout=ANSWER_MS)
-    expect(panel.get_by_role("status")).to_contain_text(f"{n_trained} of 22,573,461 weights may move")
+    expect(panel.get_by_role("status")).to_contain_text(
+        f"{n_trained} of 22,573,461 weights may move", timeout=ANSWER_MS
+    )
+    for field in fields:
+        expect(panel.locator("code")).to_contain_text(field, timeout=ANSWER_MS)
 
 
 def test_run_all_has_no_errors(lesson):
     assert lesson.errors() == []
-    assert lesson.problems == []
+    assert lesson.problems() == []
     assert len(lesson.outputs()) >= 12
 
 
 def test_the_panel_by_pointer(panel):
     before = panel.get_by_role("status").inner_text()
     panel.get_by_label("What may move").select_option(TOP_2)
-    expect_plan(panel, "train='top 2' epochs=1", "3,557,013")
+    expect_plan(panel, "3,557,013", "train='top 2'", "lr=0.0005", "epochs=1")
     panel.get_by_label("Learning rate").select_option("0.0002")
-    expect_plan(panel, "train='top 2' lr=0.0002 epochs=1", "3,557,013")
+    expect_plan(panel, "3,557,013", "train='top 2'", "lr=0.0002", "epochs=1")
     panel.get_by_label("Epochs").click(click_count=3)
-    panel.page.keyboard.type("5")
+    panel.page.keyboard.type("9")
     panel.get_by_role("status").click()
-    expect_plan(panel, "train='top 2' lr=0.0002 epochs=5", "3,557,013")
-    after = panel.get_by_role("status").inner_text()
-    assert re.search("About (.*) and", after)[1] != re.search("About (.*) and", before)[1], "five epochs take longer"
+    expect_plan(panel, "3,557,013", "train='top 2'", "lr=0.0002", "epochs=9")
+    times = [re.search("About (.*) and", told)[1] for told in (before, panel.get_by_role("status").inner_text())]
+    assert times[0] != times[1], "nine epochs take longer"
 
 
 def test_the_panel_by_keyboard_alone(panel):
-    page = panel.page
     panel.get_by_label("What may move").focus()
-    for key in ("Space", *["ArrowUp"] * 4, "Enter"):  # from all 6 blocks up to the top 2
-        page.keyboard.press(key)
-    expect_plan(panel, "train='top 2' epochs=1", "3,557,013")
-    for key in ("Tab", "Space", "ArrowDown", "Enter"):
-        page.keyboard.press(key)
-    expect_plan(panel, "train='top 2' lr=0.0002 epochs=1", "3,557,013")
-    for key in ("Tab", "ArrowUp", "Enter"):
-        page.keyboard.press(key)
-    expect_plan(panel, "train='top 2' lr=0.0002 epochs=2", "3,557,013")
+    for keys, fields in (
+        (["Space", *["ArrowUp"] * 4, "Enter"], ("train='top 2'", "lr=0.0005", "epochs=1")),
+        (["Tab", "Space", "ArrowDown", "Enter"], ("train='top 2'", "lr=0.001", "epochs=1")),
+        (["Tab", "ArrowUp", "Enter"], ("train='top 2'", "lr=0.001", "epochs=2")),
+    ):
+        for key in keys:
+            panel.page.keyboard.press(key)
+        expect_plan(panel, "3,557,013", *fields)
 
 
 def test_the_cells_below_use_what_the_panel_shows(lesson, panel):
     from playwright.sync_api import expect
 
     panel.get_by_label("What may move").select_option(TOP_2)
-    expect_plan(panel, "train='top 2' epochs=1", "3,557,013")
-    expect(lesson.run("plan = panel.value")).to_contain_text("train='top 2'")
+    expect_plan(panel, "3,557,013", "train='top 2'")
+    preview = lesson.run("plan = panel.value")
+    expect(preview).to_contain_text("3,557,013 of 22,573,461 weights may move")
+    expect(preview).to_contain_text("block 4, block 5, head.")
     run = lesson.run("run = ft.fit(base, data, plan)")
-    for group, state in (("embeddings", "0 (frozen)"), ("block 3", "0 (frozen)")):
-        expect(run.get_by_role("row", name=f"{group} {state}")).to_have_count(1)
-    moved = run.get_by_role("row", name=re.compile(r"^block 4 (0 \(went|\d+\.\d+ %)"))
-    expect(moved).to_have_count(1)
+    expect(run).to_contain_text("3,557,013")
     assert lesson.errors() == []
 
 
@@ -136,7 +135,7 @@ class Odd(Base):
         return {{{hostile!r} if g == "embeddings" else g: names for g, names in super().groups.items()}}
 
 minilm = ft.load_pretrained("minilm")
-base = Odd(**{{f.name: getattr(minilm, f.name) for f in dataclasses.fields(minilm)}})
+base = Odd(**{{f.name: getattr(minilm, f.name) for f in dataclasses.fields(minilm) if f.init}})
 pairs = [(f"{{word}} {{i}}", word) for word in ("good", {hostile!r}) for i in range(10)]
 data = ft.load_data(pairs, name={hostile!r})
 FreezePanel(base, data, ft.Plan(train=("head", {hostile!r})))""",
@@ -152,7 +151,7 @@ FreezePanel(base, data, ft.Plan(train=("head", {hostile!r})))""",
     expect(odd.cell("sys.executable")).to_contain_text(sys.executable)
     panel = odd.page.locator(".ftkit-freeze")
     expect(panel.locator("tbody th").last).to_have_text(hostile)
-    expect(panel.locator("option").last).to_have_text(re.compile("^as given: head, <img"))
+    expect(panel.get_by_label("What may move").locator("option").last).to_have_text(f"as given: head, {hostile}")
     expect(panel.locator("code")).to_contain_text(hostile)
     for source in sources[2:]:
         shown = odd.cell(source).locator(".jp-OutputArea")
@@ -161,4 +160,4 @@ FreezePanel(base, data, ft.Plan(train=("head", {hostile!r})))""",
         0,
         "undefined",
     ]
-    assert odd.problems == []
+    assert odd.problems() == []
