@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ftkit import evaluation
-from ftkit.display import Record, points, record, shorten
+from ftkit.display import Record, percent, points, record, shorten
 from ftkit.evaluation import Evaluation, evaluate, interval_of, resample_weights, resampled_macro_f1
 from ftkit.findings import FtkitError
 
@@ -99,7 +99,7 @@ class Comparison(Record):
             return CANNOT_TELL
         return BETTER if low > 0 else WORSE
 
-    def changed(self, n: int = 3, *, to: str = "right") -> pd.DataFrame:
+    def changed(self, n: int = 3, *, to: str = "right") -> Changed:
         """Return rows whose answer changed, the most confident first.
 
         Parameters
@@ -111,7 +111,8 @@ class Comparison(Record):
 
         Returns
         -------
-        DataFrame with columns `text`, `label`, `before`, `after`, `confidence`
+        Changed
+            Its `frame()` has the columns `text`, `label`, `before`, `after`, `confidence`.
         """
         import pandas as pd
 
@@ -132,7 +133,8 @@ class Comparison(Record):
             out.append(
                 (shorten(rows.texts[i], 110), names[rows.labels[i]], names[was[i]], names[now[i]], confidence[i])
             )
-        return pd.DataFrame(out[:n], columns=["text", "label", "before", "after", "confidence"])
+        frame = pd.DataFrame(out[:n], columns=["text", "label", "before", "after", "confidence"])
+        return Changed(to=to, n_all=int(gained.sum()), rows=frame)
 
     def summary(self) -> str:
         low, high = self.interval()
@@ -179,6 +181,36 @@ class Comparison(Record):
         )
         low, high = (100 * e for e in ends[0])
         return ax.figure, f"The change in accuracy lies between {low:+.1f} and {high:+.1f} points; zero is no change."
+
+
+@record
+class Changed(Record):
+    """Rows whose answer changed from one predictor to another.
+
+    Parameters
+    ----------
+    to : str
+        `"right"` or `"wrong"`: what the answers became.
+    n_all : int
+        How many answers changed that way.
+    rows : DataFrame
+        Some of them: `text`, `label`, `before`, `after`, `confidence`.
+    """
+
+    to: str
+    n_all: int
+    rows: pd.DataFrame
+
+    def summary(self) -> str:
+        return f"{self.n_all} answers became {self.to}; here are {len(self.rows)}, the most confident of their groups."
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows, with confidence as a share of one."""
+        return self.rows
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        shown = self.rows.assign(confidence=self.rows["confidence"].map(percent))
+        return [(f"Became {self.to}", shown)]
 
 
 @record

@@ -51,6 +51,7 @@ def records() -> dict[str, tuple[Record, str]]:
     after = evaluation.evaluate(run, data.test, name=f"tuned {BAD}")
     multiple = dataclasses.replace(tiny.rows("test", 6, seed=0, kind="multiple"), label_names=(BAD, "b", "c"))
     many = evaluation.Evaluation(name=BAD, proba=np.full((1, 6, 3), 0.7), rows=multiple)
+    changed = pd.DataFrame([(BAD, BAD, BAD, BAD, 0.5)], columns=["text", "label", "before", "after", "confidence"])
     explained = dict(title=BAD, cause=BAD, consequence=BAD, fix=BAD)
     return {
         "Rows": (data.test, "30 test rows"),
@@ -63,6 +64,7 @@ def records() -> dict[str, tuple[Record, str]]:
         "Evaluation": (after, f"{after.accuracy:.3f}"),
         "Evaluation of multiple labels": (many, f"{many.macro_f1:.3f}"),
         "Comparison": (report.compare(before, after), f"{before.macro_f1:.3f}"),
+        "Changed": (report.Changed(to="right", n_all=17, rows=changed), "17"),
         "Scoreboard": (report.scoreboard(before, after), f"{100 * before.accuracy:.1f}"),
         "Predictions": (run.predict([BAD, "heart of the left"]), display.percent(run.predict_proba([BAD]).max())),
         "Baseline": (baseline.Baseline(name=BAD, predict_proba=len, note=f"always answers {BAD!r}, C = 10."), "10"),
@@ -73,7 +75,7 @@ def records() -> dict[str, tuple[Record, str]]:
 
 NAMES = [
     "Rows", "Splits", "Base", "Plan", "Preview", "Estimate", "Run", "Evaluation", "Evaluation of multiple labels",
-    "Comparison", "Scoreboard", "Predictions", "Baseline", "Finding", "Explanation",
+    "Comparison", "Changed", "Scoreboard", "Predictions", "Baseline", "Finding", "Explanation",
 ]  # fmt: skip
 
 

@@ -168,14 +168,14 @@ def _changed_pair() -> report.Comparison:
 
 
 def test_changed_lists_rows_that_became_right_surest_first_and_one_of_a_group():
-    assert _changed_pair().changed()["text"].tolist() == ["row 1", "row 2"]
-    assert _changed_pair().changed(1)["text"].tolist() == ["row 1"]
-    first = _changed_pair().changed().iloc[0]
+    assert _changed_pair().changed().frame()["text"].tolist() == ["row 1", "row 2"]
+    assert _changed_pair().changed(1).frame()["text"].tolist() == ["row 1"]
+    first = _changed_pair().changed().frame().iloc[0]
     assert (first["label"], first["before"], first["after"]) == ("y", "x", "y")
 
 
 def test_changed_lists_rows_that_became_wrong():
-    assert _changed_pair().changed(to="wrong")["text"].tolist() == ["row 3"]
+    assert _changed_pair().changed(to="wrong").frame()["text"].tolist() == ["row 3"]
 
 
 def test_changed_refuses_what_it_cannot_list():
@@ -192,3 +192,10 @@ def test_a_scoreboard_names_the_best_and_shows_all():
     board = scoreboard(*(evaluate(b, data.test) for b in (baseline.majority(data), baseline.tfidf(data))))
     assert "TF-IDF" in board.summary()
     assert board.frame()["predictor"].tolist() == ["majority class", "TF-IDF + logistic regression"]
+
+
+def test_changed_rows_say_how_many_there_are_and_escape_their_texts():
+    shown = _changed_pair().changed(1)
+    assert shown.summary().startswith("3 answers became right; here are 1")
+    assert shown.frame()["confidence"].dtype == float and "%" in repr(shown)
+    assert "<caption>Became right</caption>" in shown._repr_html_()
