@@ -11,7 +11,7 @@ import tiny
 
 from ftkit import tasks
 from ftkit.findings import FtkitError
-from ftkit.plan import Plan, verify
+from ftkit.plan import Plan, Preview, verify
 
 GROUPS = ["embeddings", "block 0", "block 1", "block 2", "final", "head"]
 NAN, INF = float("nan"), float("inf")
@@ -222,3 +222,8 @@ def test_making_a_plan_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_a_plan_that_trains_everything_is_told_as_100_percent():
+    preview = Preview(plan=Plan(train="all"), sizes={"embeddings": 30, "head": 70}, trained=("embeddings", "head"))
+    assert preview.summary() == "100 of 100 weights may move (100 %): embeddings, head."

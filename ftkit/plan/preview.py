@@ -45,7 +45,7 @@ class Preview(Record):
     def summary(self) -> str:
         return (
             f"{count(self.n_trained)} of {count(self.n_total)} weights may move "
-            f"({100 * self.n_trained / self.n_total:.2g} %): {', '.join(self.trained)}."
+            f"({100 * self.n_trained / self.n_total:.3g} %): {', '.join(self.trained)}."
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
