@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from collections import Counter
 
@@ -141,7 +142,9 @@ def test_splits_show_their_sizes_labels_and_a_picture() -> None:
     assert shown.summary() == "toy: 12 train, 4 valid and 6 test rows in 2 classes."
     assert [caption for caption, _ in shown.tables()] == ["Rows per split", "Rows per label"]
     assert shown.frame()["Rows"].tolist() == ["12", "4", "6"]
-    assert "<img alt=" in shown._repr_html_()
+    assert shown.picture() is None, "bars of one length say no more than the table"
+    uneven = dataclasses.replace(shown, train=shown.train.take([0, 1, 2, 4, 6]))
+    assert "from 4 (no) to 1 (yes)" in uneven.picture()[1] and "<img alt=" in uneven._repr_html_()
     assert (shown.n_classes, shown.n_labels, shown.kind) == (2, 2, "single")
 
 
