@@ -11,6 +11,8 @@ from ftkit import doctor
 from ftkit.display import Record, record, seconds, size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from ftkit.data import Splits
@@ -128,17 +130,27 @@ def estimate(base: Base, data: Splits, plan: Plan, calibration: Calibration | No
     """
     c = calibration or calibrate(base, data)
     preview = plan.preview(base, len(data.label_names))
-    blocks = [int(g.split()[1]) for g in preview.trained if g.startswith("block ")]
-    lowest = 0 if "embeddings" in preview.trained else min(blocks, default=c.n_blocks)
-    depth = (c.n_blocks - lowest) / c.n_blocks
-    batch = plan.batch_size / 32
-    step_s = c.forward_s * (1 + 2 * depth) * batch + c.update_s * preview.n_trained / 1e6
+    batch, n_steps = plan.batch_size / 32, math.ceil(c.n_train / plan.batch_size)
     valid_s = c.forward_s * c.n_valid / 32
     probe_s = c.forward_s * (c.n_train + c.n_valid) / 32 + 3 if plan.start == "probe" else 0
-    train_s = plan.epochs * (math.ceil(c.n_train / plan.batch_size) * step_s + valid_s) + valid_s + probe_s
+    train_s = probe_s + valid_s
+    # Half of a backward pass is the gradient of the weights, which biases and norm layers hardly have.
+    backward = 2 if plan.tensors == "all" else 1
+    for epoch in range(1, plan.epochs + 1):
+        stage = plan.stage(list(preview.sizes), epoch)
+        depth = _n_blocks_crossed(stage, c.n_blocks) / c.n_blocks
+        update_s = c.update_s * sum(preview.moving[g] for g in stage) / 1e6
+        train_s += n_steps * (c.forward_s * (1 + backward * depth) * batch + update_s) + valid_s
     # A copy of the model; gradient and two moments for what trains, its start and its best state; activations.
-    memory = 4 * preview.n_total + 4 * 5 * preview.n_trained + c.activation_bytes * (c.n_blocks - lowest) * batch
+    kept = c.activation_bytes * _n_blocks_crossed(preview.trained, c.n_blocks) * batch
+    memory = 4 * preview.n_total + 4 * 5 * preview.n_trained + kept
     return Estimate(plan=plan, train_s=train_s, peak_bytes=int(doctor.rss_bytes() + memory))
+
+
+def _n_blocks_crossed(trained: Sequence[str], n_blocks: int) -> int:
+    """Return how many blocks the backward pass goes down through to reach the lowest group that trains."""
+    blocks = [int(g.split()[1]) for g in trained if g.startswith("block ")]
+    return n_blocks - (0 if "embeddings" in trained else min(blocks, default=n_blocks))
 
 
 def _median_s(function: object, repeats: int) -> float:

@@ -262,11 +262,30 @@ def _write_tour(path: str, names: Mapping[str, Any]) -> None:
     Path(path).write_text(json.dumps(result, default=float), encoding="utf-8")
 
 
-def refresh(paths: list[Path] | None = None) -> None:
-    """Run lessons with the parameters they are written with, and store the outputs; by default, all of them."""
+def refresh(paths: list[Path] | None = None, build: Path = BUILD) -> None:
+    """Run lessons with the parameters they are written with, store the outputs, and say what each run took.
+
+    Writes `lessons.json` into `build`: seconds of wall time and the kernel's peak memory, by lesson.
+
+    Parameters
+    ----------
+    paths : list of Path, optional
+        By default all lessons.
+    build : Path
+        The folder for the figures.
+    """
+    build.mkdir(parents=True, exist_ok=True)
+    figures, peak = build / "lessons.json", build / "peak.json"
+    taken = json.loads(figures.read_text(encoding="utf-8")) if figures.exists() else {}
+    then = f"import json, ftkit.doctor\nopen({str(peak)!r}, 'w').write(json.dumps(ftkit.doctor.peak_rss_bytes()))"
     for path in paths or lessons():
         print(path.name, flush=True)
-        write(execute(read(path), folder=path.parent, progress=True), path)
+        start = time.perf_counter()
+        write(execute(read(path), folder=path.parent, then=then, progress=True), path)
+        wall_s, peak_bytes = time.perf_counter() - start, json.loads(peak.read_text(encoding="utf-8"))
+        print(f"{seconds(wall_s)}, at most {size(peak_bytes)} of memory\n", flush=True)
+        taken[path.stem] = {"wall_s": wall_s, "peak_rss_bytes": peak_bytes}
+        figures.write_text(json.dumps(taken, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

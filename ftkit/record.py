@@ -13,6 +13,7 @@ import numpy as np
 
 from ftkit import tasks
 from ftkit.display import Record, count, percent, record, seconds, shorten
+from ftkit.evaluation import Evaluation
 from ftkit.plan import Plan
 
 if TYPE_CHECKING:
@@ -96,6 +97,12 @@ class Run(Record):
     moved : mapping of group name to float
         How far each group's weights went from where they started, relative to their length (0.01 is one percent);
         exactly 0.0 for a group that was frozen.
+    optimized : mapping of group name to int
+        How many weights of each group the optimizer held.
+    losses : tuple of float
+        The training loss of each step, in nats.
+    valid_proba : numpy.ndarray, shape (n_valid, n_classes)
+        What the kept weights answered on `valid`.
     n_steps : int
         Optimizer steps taken.
     train_s : float
@@ -114,6 +121,9 @@ class Run(Record):
     history: tuple[Mapping[str, float], ...]
     best_epoch: int
     moved: Mapping[str, float]
+    optimized: Mapping[str, int]
+    losses: tuple[float, ...]
+    valid_proba: np.ndarray
     n_steps: int
     train_s: float
     stopped: str | None
@@ -129,6 +139,11 @@ class Run(Record):
     def trained(self) -> tuple[str, ...]:
         """The groups that the plan let move."""
         return self.plan.resolve(list(self.moved))
+
+    @functools.cached_property
+    def on_valid(self) -> Evaluation:
+        """The evaluation of the kept weights on `valid`, on which they were chosen; nothing is computed again."""
+        return Evaluation(name=self.name, proba=self.valid_proba[None], rows=self.data.valid)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return probabilities of shape (len(texts), n_classes)."""
@@ -188,6 +203,9 @@ class Run(Record):
             for h in self.history
         ]
         still = dict.fromkeys(self.moved, "0 (frozen)") | dict.fromkeys(self.trained, "0 (went back to the start)")
+        if self.best_epoch:
+            begun = self.plan.stage(list(self.moved), self.best_epoch)
+            still |= {g: "0 (its turn came later)" for g in self.trained if g not in begun}
         moved = [(g, f"{100 * m:.2f} %" if m else still[g]) for g, m in self.moved.items()]
         tables = [
             ("Epochs (0 is before the first step)", pd.DataFrame(shown)),

@@ -17,7 +17,7 @@ from torch import nn
 from ftkit.pretrained import Base, in_batches, pool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class Classifier(nn.Module):
@@ -113,8 +113,14 @@ def class_weights(labels: np.ndarray, n_classes: int, kind: str) -> np.ndarray:
     return len(labels) / (n_classes * counts)
 
 
-def logits_of(model: Classifier, base: Base, ids: Sequence[Sequence[int]], batch_size: int = 64) -> np.ndarray:
+def logits_of(
+    model: Classifier,
+    base: Base,
+    ids: Sequence[Sequence[int]],
+    batch_size: int = 64,
+    before_batch: Callable[[], None] | None = None,
+) -> np.ndarray:
     """Return the logits of tokenized texts, shape (n, n_classes), in evaluation mode and without gradients."""
     model.eval()
     with torch.inference_mode():
-        return in_batches(base, ids, model, model.head.out_features, batch_size)
+        return in_batches(base, ids, model, model.head.out_features, batch_size, before_batch)

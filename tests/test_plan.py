@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tiny
 
@@ -17,9 +20,12 @@ GROUPS = ["embeddings", "block 0", "block 1", "block 2", "final", "head"]
 NAN, INF = float("nan"), float("inf")
 WRONG = {
     "train": ["", (), 5, None, (1, 2)],
+    "tensors": ["weights", None, ""],
     "lr": [0, -1e-4, 1.5, NAN, INF, "1e-4", None, True],
     "head_lr": [0, -1, 2, NAN, "fast"],
     "rates": [{"head": 0}, {"head": 2.0}, {"head": "x"}],
+    "layer_decay": [0, -1, 1.1, NAN, "0.5"],
+    "gradual": [1, "yes", None],
     "start": ["warm", None, ""],
     "epochs": [0, -1, 1.5, "4", True, None],
     "batch_size": [0, -8, 16.0, "32"],
@@ -95,9 +101,68 @@ def test_a_rate_for_an_unknown_group_is_refused_not_ignored():
 
 
 def test_a_group_learns_at_its_own_rate_or_at_that_of_its_kind():
-    plan = Plan(lr=1e-5, head_lr=1e-3, rates={"block 1": 1e-4})
-    assert [plan.rate(g) for g in ("block 0", "block 1", "head")] == [1e-5, 1e-4, 1e-3]
-    assert plan.but(rates={"head": 0.5}).rate("head") == 0.5
+    plan = Plan(train=("block 0", "block 1", "head"), lr=1e-5, head_lr=1e-3, rates={"block 1": 1e-4})
+    assert plan.rates_for(GROUPS) == {"block 0": 1e-5, "block 1": 1e-4, "head": 1e-3}
+    assert plan.but(rates={"head": 0.5}).rates_for(GROUPS)["head"] == 0.5
+
+
+def test_each_group_learns_slower_than_the_one_above_it():
+    rates = Plan(train="all", lr=1e-3, head_lr=1e-2, layer_decay=0.5, rates={"block 0": 0.2}).rates_for(GROUPS)
+    assert rates == {
+        "embeddings": 1e-3 / 16, "block 0": 0.2, "block 1": 1e-3 / 4, "block 2": 1e-3 / 2, "final": 1e-3, "head": 1e-2
+    }  # fmt: skip
+
+
+def test_a_rate_for_a_frozen_group_is_refused_not_ignored():
+    with pytest.raises(FtkitError, match="FT056.*'block 0'"):
+        Plan(train="top 1", rates={"block 0": 1e-3}).resolve(GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "counts"), [(4, [2, 3, 4, 5]), (5, [1, 2, 3, 4, 5]), (7, [1, 2, 3, 4, 5, 5, 5]), (1, [5]), (2, [3, 5])]
+)
+def test_gradual_unfreezing_goes_down_from_the_top_and_comes_to_an_end(epochs, counts):
+    plan = Plan(train="blocks", gradual=True, epochs=epochs)
+    stages = [plan.stage(GROUPS, epoch) for epoch in range(1, epochs + 1)]
+    assert [len(s) for s in stages] == counts
+    assert all(s == tuple(GROUPS[-len(s) :]) for s in stages)
+
+
+def test_all_at_once_is_one_stage():
+    assert Plan(train="top 1", epochs=3).stage(GROUPS, 1) == Plan(train="top 1").resolve(GROUPS)
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("tensors", ["bias", "norm"])
+def test_only_biases_or_only_norms_move_below_the_head(architecture, tensors):
+    base = tiny.base(architecture)
+    groups = tasks.classifier_groups(base)
+    plan = Plan(train="all", tensors=tensors)
+    movable = plan.movable(groups)
+    norms = {
+        f"encoder.{m}.{n}"
+        for m, module in base.encoder.named_modules()
+        if "Norm" in type(module).__name__
+        for n, _ in module.named_parameters()
+    }
+    biases = {n for names in groups.values() for n in names if n.endswith("bias")}
+    assert movable == {"head.weight", "head.bias"} | (norms if tensors == "norm" else biases)
+    preview = plan.preview(base, 3)
+    assert 0 < preview.n_trained < 0.2 * preview.n_total + preview.sizes["head"]
+    assert preview.moving["head"] == preview.sizes["head"]
+
+
+def test_numbers_out_of_numpy_become_plain_ones():
+    import json
+
+    plan = Plan(lr=np.float32(0.5), epochs=np.int64(3), seed=np.uint8(7), rates={"head": np.float64(0.25)})
+    assert json.loads(json.dumps(plan.to_dict()))["epochs"] == 3
+    assert plan.code() == "Plan(train='head', lr=0.5, rates={'head': 0.25}, epochs=3, seed=7)"
+
+
+def test_a_plan_can_be_copied_and_sent_to_another_process():
+    plan = Plan(train=("head", "block 1"), rates={"head": 0.1}, gradual=True)
+    assert copy.deepcopy(plan) == plan == pickle.loads(pickle.dumps(plan))  # noqa: S301
 
 
 def test_a_plan_cannot_be_changed_only_made_anew():
@@ -200,8 +265,8 @@ def test_the_model_itself_is_asked_who_may_move(name):
     parameter = model.get_parameter(name)
     parameter.requires_grad_(not parameter.requires_grad)
     group = "head" if name.startswith("head") else "embeddings"
-    with pytest.raises(FtkitError, match=f"FT052 '{group}'"):
-        verify(model, groups, plan.resolve(list(groups)))
+    with pytest.raises(FtkitError, match=f"FT052 In '{group}'"):
+        verify(model, groups, plan.movable(groups))
 
 
 def test_a_parameter_that_no_group_holds_is_noticed():
@@ -225,5 +290,6 @@ def test_making_a_plan_loads_nothing_heavy():
 
 
 def test_a_plan_that_trains_everything_is_told_as_100_percent():
-    preview = Preview(plan=Plan(train="all"), sizes={"embeddings": 30, "head": 70}, trained=("embeddings", "head"))
+    sizes = {"embeddings": 30, "head": 70}
+    preview = Preview(plan=Plan(train="all"), sizes=sizes, moving=sizes, rates={"embeddings": 1e-4, "head": 1e-3})
     assert preview.summary() == "100 of 100 weights may move (100 %): embeddings, head."

@@ -109,6 +109,62 @@ def test_frozen_groups_are_bit_identical_and_the_others_move(base, data, train):
             assert run.moved[group] > 0.001, group
 
 
+@pytest.mark.parametrize("tensors", ["bias", "norm"])
+def test_inside_a_group_only_the_planned_tensors_move(base, data, tensors):
+    run = fit(base, data, FAST.but(train="all", tensors=tensors, keep="last"))
+    movable = run.plan.movable(tasks.classifier_groups(base))
+    before = {f"encoder.{n}": t for n, t in base.encoder.named_parameters()}
+    moved = {n for n, t in run.model.named_parameters() if n not in before or not torch.equal(before[n], t)}
+    assert moved == movable
+    assert run.optimized == run.plan.preview(base, 3).moving
+
+
+def test_gradual_unfreezing_lets_one_more_group_move_each_epoch(base, data):
+    plan = FAST.but(train="blocks", gradual=True, epochs=4, keep="last")
+    names = {
+        g: groups
+        for g, groups in tasks.classifier_groups(base).items()
+        if g in plan.resolve(list(tasks.classifier_groups(base)))
+    }
+    for epochs in range(1, 5):
+        # As long as the plan is the same, the first epochs of a run are those of any other.
+        seen = []
+
+        def stop(n=epochs):
+            return sum(e.kind == "epoch" for e in seen) > n
+
+        run = fit(base, data, plan, on_event=seen.append, stop=stop)
+        still = [g for g, change in run.moved.items() if not change]
+        assert run.best_epoch == epochs
+        assert set(names) - set(still) == set(plan.stage(list(run.moved), epochs))
+
+
+def test_a_part_whose_turn_has_not_come_has_no_dropout(base):
+    plan = FAST.but(train="blocks", gradual=True, epochs=4)
+    model, groups = _model(base, plan)
+    for epoch in range(1, 5):
+        training.set_modes(model, groups, plan, epoch)
+        blocks = [block.training for block in model.encoder.encoder.layer]
+        assert blocks == [f"block {i}" in plan.stage(list(groups), epoch) for i in range(3)]
+
+
+def test_the_run_says_what_the_optimizer_held(base, data):
+    run = fit(base, data, FAST)
+    assert run.optimized == {g: n if g in run.trained else 0 for g, n in run.plan.preview(base, 3).sizes.items()}
+
+
+def test_the_answers_on_valid_are_those_of_the_kept_weights(base, data):
+    run = fit(base, data, FAST.but(epochs=3))
+    assert np.allclose(run.valid_proba, run.predict_proba(data.valid.texts), atol=1e-6)
+    assert run.on_valid.accuracy == run.history[run.best_epoch]["accuracy"]
+
+
+def test_every_step_left_its_loss(base, data):
+    run = fit(base, data, FAST)
+    assert len(run.losses) == run.n_steps == 8
+    assert run.history[1]["train_loss"] == pytest.approx(np.mean(run.losses[:4]))
+
+
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_every_architecture_trains_where_it_is_told_to(architecture, data):
     run = fit(tiny.base(architecture), data, FAST.but(keep="last", epochs=1))
@@ -125,7 +181,7 @@ def test_the_change_of_a_group_is_told_relative_to_its_length(base, data):
 
 def test_a_frozen_weight_that_moves_all_the_same_is_noticed(base, data, monkeypatch):
     model = []
-    monkeypatch.setattr(training, "set_modes", lambda m, groups, plan: model.append(m) or m.train())
+    monkeypatch.setattr(training, "set_modes", lambda m, groups, plan, epoch: model.append(m) or m.train())
 
     def meddle(event):
         if event.kind == "step":
@@ -393,7 +449,11 @@ def test_a_batch_holds_texts_of_like_length_and_no_epoch_goes_from_short_to_long
 
 
 def _after(n: int):
-    """Return a `stop` that is True from the n-th time it is asked."""
+    """Return a `stop` that is True from the n-th time it is asked.
+
+    Here that is once for the start, four times in an epoch's steps, and once for its validation; a probe asks ten
+    times before all that.
+    """
     asked = itertools.count(1)
     return lambda: next(asked) >= n
 
@@ -403,10 +463,27 @@ def _usable(run, data) -> bool:
 
 
 def test_a_run_can_be_stopped_after_any_step(base, data):
-    run = fit(base, data, FAST, stop=_after(6))
+    run = fit(base, data, FAST, stop=_after(9))
     assert (run.n_steps, run.stopped, len(run.history)) == (6, "stopped on request", 2)
     assert run.best_epoch <= 1  # the second epoch was not finished
     assert _usable(run, data)
+
+
+@pytest.mark.parametrize("start", ["zero", "probe"])
+def test_stopped_before_the_start_was_scored_there_is_nothing_to_keep(base, data, start):
+    with pytest.raises(FtkitError, match="FT057"):
+        fit(dataclasses.replace(base), data, FAST.but(start=start), stop=lambda: True)
+
+
+def test_a_stop_takes_effect_before_the_next_batch_of_a_validation(base):
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 8  # two for the start, four steps, and into the first validation
+
+    run = fit(base, tiny.splits(n_valid=120), FAST, stop=stop)
+    assert (run.stopped, run.n_steps, run.best_epoch, len(asked)) == ("stopped on request", 4, 0, 9)
 
 
 def test_an_interrupt_ends_a_run_and_keeps_the_best_so_far(base, data):
@@ -416,12 +493,12 @@ def test_an_interrupt_ends_a_run_and_keeps_the_best_so_far(base, data):
 
     run = fit(base, data, FAST, on_event=interrupt)
     assert (run.n_steps, run.stopped, len(run.history)) == (6, "interrupted", 2)
-    assert run.weights_sha256 == fit(base, data, FAST, stop=_after(6)).weights_sha256
+    assert run.weights_sha256 == fit(base, data, FAST, stop=_after(9)).weights_sha256
     assert _usable(run, data)
 
 
 def test_a_run_stopped_in_its_first_epoch_has_the_weights_it_started_with(base, data):
-    run = fit(base, data, FAST.but(start="probe"), stop=lambda: True)
+    run = fit(dataclasses.replace(base), data, FAST.but(start="probe"), stop=_after(13))  # with nothing encoded yet
     assert (run.n_steps, run.best_epoch) == (1, 0)
     assert set(run.moved.values()) == {0.0}
     assert evaluate(run, data.valid).accuracy == evaluate(baseline.probe(base, data), data.valid).accuracy

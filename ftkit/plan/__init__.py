@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ftkit.display import Record
 from ftkit.findings import FtkitError
+from ftkit.plan import fields
 from ftkit.plan.preview import Preview, verify
 
 if TYPE_CHECKING:
@@ -27,14 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Preview", "verify"]
 
-_CHOICES = {
-    "start": ("zero", "probe"),
-    "schedule": ("linear", "cosine", "constant"),
-    "keep": ("best", "last"),
-    "monitor": ("accuracy", "macro_f1", "loss"),
-    "class_weight": (None, "balanced"),
-    "dtype": ("float32", "bfloat16"),
-}
+_NORM = re.compile(r"(?i)norm|(?:^|\.)ln_")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -47,12 +41,21 @@ class Plan(Record):
         The groups that may move: `"head"`, `"block 5"`, `"final"`, `"embeddings"` (a base's `groups` lists them), or a
         word for several: `"top 2"` (the last two blocks and all above), `"blocks"` (all but the embeddings), `"all"`.
         The rest is frozen.
+    tensors : str
+        What may move inside those groups: `"all"`; `"bias"`, their bias vectors only (BitFit; E. Ben Zaken et al.,
+        ACL 2022); or `"norm"`, their norm layers only. A head that trains always moves whole.
     lr : float
         Learning rate of the pretrained groups.
     head_lr : float
         Learning rate of the head, which is new and has further to go.
     rates : mapping of str to float
         Learning rates of single groups, where they differ from the two above (discriminative learning rates).
+    layer_decay : float
+        Each group learns at this many times the rate of the one above it; 1 is one rate for all (J. Howard and
+        S. Ruder, Universal Language Model Fine-tuning, ACL 2018, used 1 / 2.6).
+    gradual : bool
+        Gradual unfreezing (the same paper): the topmost group moves first, and in each epoch one more joins it; where
+        there are fewer epochs than groups, several join at once, so that all have moved at the end.
     start : str
         `"zero"`: the head starts with zero weights. `"probe"`: it starts from a linear probe on the frozen features
         (LP-FT; A. Kumar et al., Fine-Tuning can Distort Pretrained Features, ICLR 2022).
@@ -94,9 +97,12 @@ class Plan(Record):
     """
 
     train: str | tuple[str, ...] = "head"
+    tensors: str = "all"
     lr: float = 1e-4
     head_lr: float = 1e-3
     rates: Mapping[str, float] = field(default_factory=dict)
+    layer_decay: float = 1.0
+    gradual: bool = False
     start: str = "zero"
     epochs: int = 4
     batch_size: int = 32
@@ -112,37 +118,16 @@ class Plan(Record):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.train, str):
-            if not isinstance(self.train, Sequence) or not all(isinstance(name, str) for name in self.train):
-                raise _wrong("train", self.train, "the name of a group, such as 'head', or a sequence of names")
-            object.__setattr__(self, "train", tuple(self.train))
-        object.__setattr__(self, "rates", MappingProxyType(dict(self.rates)))
-        if not self.train:
-            raise _wrong("train", self.train, "at least one group, such as 'head'; with none nothing can learn")
-        for name, rate in [
-            ("lr", self.lr),
-            ("head_lr", self.head_lr),
-            *((f"rates[{g!r}]", r) for g, r in self.rates.items()),
-        ]:
-            if not _number(rate) or not 0 < rate <= 1:
-                raise _wrong(name, rate, "above 0 and at most 1, typically 1e-5 to 1e-2")
-        for name in ("epochs", "batch_size", *(("patience",) if self.patience is not None else ())):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise _wrong(name, value, "a whole number, 1 or more")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise _wrong("seed", self.seed, "a whole number, 0 or more")
-        for name, low, high in (("warmup", 0, 1), ("weight_decay", 0, 1), ("clip", 1e-6, float("inf"))):
-            if not _number(getattr(self, name)) or not low <= getattr(self, name) <= high:
-                raise _wrong(name, getattr(self, name), f"{low} to {high}")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise _wrong(name, getattr(self, name), f"one of {', '.join(map(repr, choices))}")
+        for name, value in fields.checked(self).items():
+            object.__setattr__(self, name, value)
 
     def __hash__(self) -> int:
         return hash(
             (self.train, self.lr, self.epochs, self.seed, frozenset(self.rates.items()))
         )  # equal plans, equal hash
+
+    def __reduce__(self) -> tuple:
+        return functools.partial(Plan, **self.to_dict()), ()  # a read-only mapping can be neither copied nor pickled
 
     def but(self, **changes: Any) -> Plan:
         """Return this plan with some fields changed: an experiment is a small difference."""
@@ -176,7 +161,8 @@ class Plan(Record):
         Raises
         ------
         FtkitError
-            FT051, if a name matches no group; the message lists the groups and the nearest name.
+            FT051, if a name matches no group; the message lists the groups and the nearest name. FT056, if `rates`
+            names a group that is frozen.
         """
         blocks = [g for g in groups if g.startswith("block ")]
         chosen: set[str] = set()
@@ -201,11 +187,43 @@ class Plan(Record):
             raise FtkitError(
                 "FT051", f"Plan.rates: this model has no group {unknown[0]!r}. It has {', '.join(groups)}."
             )
+        if frozen := [g for g in self.rates if g not in chosen]:
+            raise FtkitError(
+                "FT056", f"Plan.rates gives {frozen[0]!r} a learning rate, but {self.words!r} leaves it frozen."
+            )
         return tuple(g for g in groups if g in chosen)
 
-    def rate(self, group: str) -> float:
-        """Return the peak learning rate of a group that trains."""
-        return self.rates.get(group, self.head_lr if group == "head" else self.lr)
+    def stage(self, groups: Sequence[str], epoch: int) -> tuple[str, ...]:
+        """Return the groups that move in an epoch (the first is 1): all that train, unless unfreezing is gradual.
+
+        >>> Plan(train="top 2", gradual=True).stage(["embeddings", "block 0", "block 1", "head"], epoch=2)
+        ('block 1', 'head')
+        """
+        trained = self.resolve(groups)
+        n = max(epoch, math.ceil(len(trained) * epoch / self.epochs)) if self.gradual else len(trained)
+        return trained[-n:]
+
+    def rates_for(self, groups: Sequence[str]) -> dict[str, float]:
+        """Return the peak learning rate of each group that trains, out of a model's ordered `groups`.
+
+        >>> Plan(train="top 2", lr=1e-4, layer_decay=0.5).rates_for(["embeddings", "block 0", "block 1", "head"])
+        {'block 0': 5e-05, 'block 1': 0.0001, 'head': 0.001}
+        """
+        below = [g for g in groups if g != "head"][::-1]
+        usual = {g: self.lr * self.layer_decay**depth for depth, g in enumerate(below)} | {"head": self.head_lr}
+        return {g: self.rates.get(g, usual[g]) for g in self.resolve(groups)}
+
+    def movable(self, groups: Mapping[str, Sequence[str]], epoch: int | None = None) -> set[str]:
+        """Return the names of the parameters that may move, at all or in one epoch.
+
+        Parameters
+        ----------
+        groups : mapping of group name to parameter names
+        epoch : int, optional
+            Counted from 1; only what moves in it, where unfreezing is gradual.
+        """
+        moving = self.resolve(list(groups)) if epoch is None else self.stage(list(groups), epoch)
+        return {name for g in moving for name in groups[g] if g == "head" or _moves(name, self.tensors)}
 
     def preview(self, base: Base, n_classes: int) -> Preview:
         """Return what this plan means for a model: each group, whether it moves, how many weights, at what rate.
@@ -217,18 +235,28 @@ class Plan(Record):
         n_classes : int
             Number of classes: the head has `(hidden_size + 1) * n_classes` weights.
         """
-        from ftkit.pretrained import group_sizes
+        n_weights = {n: p.numel() for n, p in base.encoder.named_parameters()}
+        n_weights["head"] = (base.hidden_size + 1) * n_classes
+        groups = {**base.groups, "head": ("head",)}
+        movable = self.movable(groups)
+        moving = {g: sum(n_weights[n] for n in names if n in movable) for g, names in groups.items()}
+        sizes = {g: sum(n_weights[n] for n in names) for g, names in groups.items()}
+        return Preview(plan=self, sizes=sizes, moving=moving, rates=self.rates_for(list(groups)))
 
-        sizes = {**group_sizes(base.encoder, base.groups), "head": (base.hidden_size + 1) * n_classes}
-        return Preview(plan=self, sizes=sizes, trained=self.resolve(list(sizes)))
+    def apply(self, model: nn.Module, groups: Mapping[str, Sequence[str]], epoch: int | None = None) -> None:
+        """Let what is planned move and freeze the rest, in place (`fit` calls it on its own copy).
 
-    def apply(self, model: nn.Module, groups: Mapping[str, Sequence[str]]) -> None:
-        """Let the planned groups of `model` move and freeze the others, in place (`fit` calls it on its own copy)."""
-        trained = set(self.resolve(list(groups)))
-        movable = {n for g in trained for n in groups[g]}
+        Parameters
+        ----------
+        model : torch.nn.Module
+        groups : mapping of group name to the model's parameter names
+        epoch : int, optional
+            The state for one epoch of gradual unfreezing, counted from 1.
+        """
+        movable = self.movable(groups, epoch)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in movable)
-        verify(model, groups, trained)
+        verify(model, groups, movable)
 
     def summary(self) -> str:
         return f"{self.code()}: {self.words} may move, the rest is frozen."
@@ -236,7 +264,9 @@ class Plan(Record):
     @property
     def words(self) -> str:
         """What trains, as it was asked for."""
-        return self.train if isinstance(self.train, str) else ", ".join(self.train)
+        groups = self.train if isinstance(self.train, str) else ", ".join(self.train)
+        part = {"all": "", "bias": ", bias vectors only", "norm": ", norm layers only"}[self.tensors]
+        return f"{groups}{part}{', gradually' if self.gradual else ''}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         import pandas as pd
@@ -247,9 +277,5 @@ class Plan(Record):
         return [("Plan", pd.DataFrame(rows, columns=["field", "value", "differs"]))]
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-
-
-def _wrong(name: str, value: object, expected: str) -> FtkitError:
-    return FtkitError("FT050", f"Plan.{name}: expected {expected}; found {value!r}.")
+def _moves(name: str, tensors: str) -> bool:
+    return {"all": True, "bias": name.endswith("bias"), "norm": _NORM.search(name) is not None}[tensors]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ftkit.display import Record, count, record
@@ -23,19 +23,27 @@ class Preview(Record):
     Parameters
     ----------
     plan : Plan
-    sizes : mapping of group name to number of parameters
-    trained : tuple of str
-        The groups that may move.
+    sizes : mapping of group name to number of weights
+    moving : mapping of group name to number of weights that may move
+        Zero for a frozen group; less than its size where only biases or norm layers move.
+    rates : mapping of group name to float
+        The peak learning rate of each group that trains.
     """
 
     plan: Plan
     sizes: Mapping[str, int]
-    trained: tuple[str, ...]
+    moving: Mapping[str, int]
+    rates: Mapping[str, float]
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The groups in which something may move."""
+        return tuple(g for g, n in self.moving.items() if n)
 
     @property
     def n_trained(self) -> int:
         """Number of weights that may move."""
-        return sum(self.sizes[g] for g in self.trained)
+        return sum(self.moving.values())
 
     @property
     def n_total(self) -> int:
@@ -51,16 +59,16 @@ class Preview(Record):
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         import pandas as pd
 
+        epochs = {}
+        for epoch in range(self.plan.epochs, 0, -1):
+            epochs |= dict.fromkeys(self.plan.stage(list(self.sizes), epoch), epoch)
         rows = [
-            (
-                g,
-                "trains" if g in self.trained else "frozen",
-                count(n),
-                f"{self.plan.rate(g):g}" if g in self.trained else "",
-            )
+            (g, "trains" if self.moving[g] else "frozen", count(n), count(self.moving[g]),
+             f"{self.rates[g]:g}" if self.moving[g] else "", epochs.get(g, ""))
             for g, n in self.sizes.items()
-        ]
-        return [("Groups", pd.DataFrame(rows, columns=["group", "state", "weights", "learning rate"]))]
+        ]  # fmt: skip
+        frame = pd.DataFrame(rows, columns=["group", "state", "weights", "may move", "learning rate", "from epoch"])
+        return [("Groups", frame if self.plan.gradual else frame.drop(columns="from epoch"))]
 
     def picture(self) -> tuple[Figure, str]:
         from ftkit import plots
@@ -69,8 +77,15 @@ class Preview(Record):
         return ax.figure, f"The model as a stack, input at the bottom. {self.summary()}"
 
 
-def verify(model: nn.Module, groups: Mapping[str, Sequence[str]], trained: set[str] | Sequence[str]) -> None:
-    """Ask the model itself whether exactly the planned groups may move, whoever set it.
+def verify(model: nn.Module, groups: Mapping[str, Sequence[str]], movable: Collection[str]) -> None:
+    """Ask the model itself whether exactly the planned parameters may move, whoever set it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    groups : mapping of group name to parameter names
+    movable : collection of str
+        The parameters that should move.
 
     Raises
     ------
@@ -78,15 +93,14 @@ def verify(model: nn.Module, groups: Mapping[str, Sequence[str]], trained: set[s
         FT052, naming the group that disagrees with the plan.
     """
     parameters = dict(model.named_parameters())
-    if len(named := [n for names in groups.values() for n in names]) != len(parameters) or set(named) != set(
-        parameters
-    ):
+    if sorted(n for names in groups.values() for n in names) != sorted(parameters):
         raise FtkitError("FT052", "The groups do not hold every parameter of the model exactly once.")
     for group, names in groups.items():
-        moving = sum(parameters[n].requires_grad for n in names)
-        if moving != (len(names) if group in trained else 0):
+        wrong = [n for n in names if parameters[n].requires_grad != (n in movable)]
+        if wrong:
+            moves = parameters[wrong[0]].requires_grad
             raise FtkitError(
                 "FT052",
-                f"{group!r} should be {'trained' if group in trained else 'frozen'}, but {moving} of its {len(names)} "
-                "parameter tensors may move. Something else set requires_grad after the plan did.",
+                f"In {group!r} {len(wrong)} of {len(names)} parameter tensors {'may move' if moves else 'are frozen'} "
+                f"against the plan, such as {wrong[0]}. Something else set requires_grad after the plan did.",
             )

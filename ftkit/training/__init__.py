@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +38,8 @@ class Event:
     elapsed_s : float
         Seconds since the run began.
     values : mapping
-        For a step its `loss`; for an epoch its entry in the history.
+        For a step its `loss`, its `rate` (the share of the peak learning rate) and its `n_rows`; for an epoch its
+        entry in the history.
     """
 
     kind: str
@@ -85,15 +86,20 @@ def fit(
     on_event : function of an Event, optional
         Called after each step and epoch; by default one line an epoch is printed. None is silent.
     stop : function returning bool
-        Asked after each step; True ends the run as an interrupt does.
+        Asked before each batch, also of the validation and of the probe; True ends the run as an interrupt does.
 
     Raises
     ------
     FtkitError
         FT051 if the plan names a group that the model lacks; FT053 if a frozen weight moved; FT054 if nothing could
-        be learned because the head is frozen at zero.
+        be learned because the head is frozen at zero; FT057 if it was stopped before there was anything to keep.
     """
     began = time.perf_counter()
+
+    def ask() -> None:
+        if stop():
+            raise _Ended("stopped on request")
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         model = tasks.Classifier(base, len(data.label_names))
@@ -105,30 +111,38 @@ def fit(
                 "Plan.train leaves out 'head', and Plan.start is 'zero': a frozen head of zeros answers alike "
                 "for ever. Add 'head' to train, or start from a probe: plan.but(start='probe').",
             )
-        if plan.start == "probe":
-            _start_from_probe(model, base, data)
+        ids, labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
+        valid_ids = base.tokenize(data.valid.texts)
+        try:
+            if plan.start == "probe":
+                _start_from_probe(model, base, data, ask)
+            first, valid_proba = _validate(model, base, valid_ids, data.valid, ask, epoch=0, train_loss=math.nan)
+        except _Ended:
+            raise FtkitError("FT057", "Stopped before the start was scored, so there is nothing to keep.") from None
         # Memory is what a small machine lacks: the start of the encoder is the base itself, not a copy of it.
         start = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
         start |= {f"head.{n}": p.detach().clone() for n, p in model.head.named_parameters()}
         start = {n: start[n] for n, p in model.named_parameters() if p.requires_grad}
 
-        ids, labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
-        valid_ids = base.tokenize(data.valid.texts)
         weights = _class_weights(data, plan)
         optimizer = make_optimizer(model, groups, plan)
         n_steps = plan.epochs * math.ceil(len(ids) / plan.batch_size)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, n_steps, plan))
         order = torch.Generator().manual_seed(plan.seed)
 
-        history = [_validate(model, base, valid_ids, data.valid, epoch=0, train_loss=math.nan)]
-        best, best_epoch, stopped, step, findings = start, 0, None, 0, ()
+        history, losses = [first], []
+        best, best_epoch, stopped, findings = start, 0, None, ()
         emit = on_event or (lambda event: None)
-        emit(_event("epoch", step, n_steps, began, history[0]))
+        emit(_event("epoch", 0, n_steps, began, first))
         try:
             for epoch in range(1, plan.epochs + 1):
-                set_modes(model, groups, plan)
-                losses = []
+                if epoch == 1 or plan.gradual:
+                    plan.apply(model, groups, epoch)
+                set_modes(model, groups, plan, epoch)
+                earlier = len(losses)
                 for rows in batches(list(map(len, ids)), plan.batch_size, order):
+                    ask()
+                    rate = schedule.get_last_lr()[0] / schedule.base_lrs[0]
                     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.dtype == "bfloat16"):
                         logits = model(base.batch([ids[i] for i in rows]))  # (batch, n_classes)
                         loss = tasks.loss(logits.float(), labels[rows], data.kind, weights)
@@ -137,26 +151,24 @@ def fit(
                     optimizer.step()
                     schedule.step()
                     optimizer.zero_grad()
-                    step += 1
                     losses.append(loss.item())
-                    emit(_event("step", step, n_steps, began, {"loss": losses[-1]}))
+                    values = {"loss": losses[-1], "rate": rate, "n_rows": len(rows)}
+                    emit(_event("step", len(losses), n_steps, began, values))
                     if not math.isfinite(losses[-1]):
-                        message = (
-                            f"the loss was {losses[-1]} at step {step}, in epoch {epoch}; epoch {best_epoch} is kept."
-                        )
+                        where = f"at step {len(losses)}, in epoch {epoch}"
+                        message = f"the loss was {losses[-1]} {where}; epoch {best_epoch} is kept."
                         raise _Ended("the loss was not finite", Finding(code="FT055", message=message))
-                    if stop():
-                        raise _Ended("stopped on request")
-                history.append(
-                    _validate(model, base, valid_ids, data.valid, epoch=epoch, train_loss=float(np.mean(losses)))
-                )
+                mean = float(np.mean(losses[earlier:]))
+                entry, proba = _validate(model, base, valid_ids, data.valid, ask, epoch=epoch, train_loss=mean)
+                history.append(entry)
                 # An epoch's last step can spoil the weights without showing in any training loss.
                 if not math.isfinite(history[epoch]["valid_loss"]):
                     message = f"the loss on valid was not finite after epoch {epoch}; epoch {best_epoch} is kept."
                     raise _Ended("the loss was not finite", Finding(code="FT055", message=message))
                 if plan.keep == "last" or better(history[epoch], history[best_epoch], plan.monitor):
-                    best, best_epoch = _copied(model, into=None if best is start else best), epoch
-                emit(_event("epoch", step, n_steps, began, history[epoch]))
+                    best, best_epoch = _copied(model, start, into=None if best is start else best), epoch
+                    valid_proba = proba
+                emit(_event("epoch", len(losses), n_steps, began, history[epoch]))
                 if plan.patience is not None and epoch - best_epoch >= plan.patience and epoch < plan.epochs:
                     raise _Ended(f"no better score on valid for {plan.patience} epochs")
         except KeyboardInterrupt:
@@ -174,7 +186,10 @@ def fit(
         history=tuple(history),
         best_epoch=best_epoch,
         moved=_moved(model, base, groups, start),
-        n_steps=step,
+        optimized=_held(optimizer, model, groups),
+        losses=tuple(losses),
+        valid_proba=valid_proba,
+        n_steps=len(losses),
         train_s=time.perf_counter() - began,
         stopped=stopped,
         environment=environment(plan.dtype),
@@ -199,17 +214,19 @@ def _class_weights(data: Splits, plan: Plan) -> torch.Tensor | None:
     return torch.tensor(tasks.class_weights(data.train.labels, len(data.label_names), data.kind), dtype=torch.float32)
 
 
-def _start_from_probe(model: tasks.Classifier, base: Base, data: Splits) -> None:
-    probe, _ = baseline.fit_probe(base, data)
+def _start_from_probe(model: tasks.Classifier, base: Base, data: Splits, ask: Callable[[], None]) -> None:
+    probe, _ = baseline.fit_probe(base, data, ask)
     weight, bias = baseline.probe_weights(probe, data)
     with torch.no_grad():
         model.head.weight.copy_(torch.from_numpy(weight))
         model.head.bias.copy_(torch.from_numpy(bias))
 
 
-def _copied(model: tasks.Classifier, into: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
+def _copied(
+    model: tasks.Classifier, names: Collection[str], into: dict[str, torch.Tensor] | None
+) -> dict[str, torch.Tensor]:
     """Return a copy of what trains, made in the place of an earlier copy where there is one."""
-    moving = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    moving = {n: p.detach() for n, p in model.named_parameters() if n in names}
     if into is None:
         return {n: p.clone() for n, p in moving.items()}
     for name, parameter in moving.items():
@@ -218,19 +235,36 @@ def _copied(model: tasks.Classifier, into: dict[str, torch.Tensor] | None) -> di
 
 
 def _validate(
-    model: tasks.Classifier, base: Base, ids: list[list[int]], rows: Rows, *, epoch: int, train_loss: float
-) -> dict[str, float]:
-    logits = tasks.logits_of(model, base, ids)
+    model: tasks.Classifier,
+    base: Base,
+    ids: list[list[int]],
+    rows: Rows,
+    ask: Callable[[], None],
+    *,
+    epoch: int,
+    train_loss: float,
+) -> tuple[dict[str, float], np.ndarray]:
+    logits = tasks.logits_of(model, base, ids, before_batch=ask)
     proba = tasks.probabilities(np.nan_to_num(logits), rows.kind)
     scored = evaluation.Evaluation(name="valid", proba=proba[None], rows=rows)
     valid_loss = tasks.loss(torch.from_numpy(logits), torch.tensor(rows.labels), rows.kind).item()
-    return {
+    entry = {
         "epoch": epoch,
         "train_loss": train_loss,
         "valid_loss": valid_loss,
         "accuracy": scored.accuracy,
         "macro_f1": scored.macro_f1,
     }
+    return entry, proba
+
+
+def _held(
+    optimizer: torch.optim.Optimizer, model: tasks.Classifier, groups: Mapping[str, Sequence[str]]
+) -> dict[str, int]:
+    """Return how many weights of each group the optimizer itself holds, whatever the plan says."""
+    held = {id(p) for settings in optimizer.param_groups for p in settings["params"]}
+    parameters = dict(model.named_parameters())
+    return {g: sum(parameters[n].numel() for n in names if id(parameters[n]) in held) for g, names in groups.items()}
 
 
 @torch.no_grad()

@@ -41,14 +41,13 @@ def make_optimizer(model: tasks.Classifier, groups: Mapping[str, Sequence[str]],
     -----
     I. Loshchilov and F. Hutter, Decoupled Weight Decay Regularization (ICLR 2019).
     """
-    parameters = dict(model.named_parameters())
+    parameters, movable = dict(model.named_parameters()), plan.movable(groups)
     settings = []
-    for group in plan.resolve(list(groups)):
+    for group, rate in plan.rates_for(list(groups)).items():
         for decayed in (True, False):
-            chosen = [parameters[n] for n in groups[group] if (parameters[n].ndim > 1) == decayed]
+            chosen = [parameters[n] for n in groups[group] if n in movable and (parameters[n].ndim > 1) == decayed]
             if chosen:
-                decay = plan.weight_decay if decayed else 0.0
-                settings.append({"params": chosen, "lr": plan.rate(group), "weight_decay": decay})
+                settings.append({"params": chosen, "lr": rate, "weight_decay": plan.weight_decay if decayed else 0.0})
     return torch.optim.AdamW(settings, fused=True)
 
 
@@ -66,13 +65,14 @@ def rate_factor(step: int, n_steps: int, plan: Plan) -> float:
     return {"constant": 1.0, "linear": 1 - through, "cosine": (1 + math.cos(math.pi * through)) / 2}[plan.schedule]
 
 
-def set_modes(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan: Plan) -> None:
+def set_modes(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan: Plan, epoch: int = 1) -> None:
     """Put what trains in training mode and all that is frozen in evaluation mode: no dropout, no moving statistics.
 
-    `requires_grad=False` alone would leave dropout on in frozen layers, and BatchNorm's averages moving.
+    `requires_grad=False` alone would leave dropout on in frozen layers, and BatchNorm's averages moving. `epoch`
+    counts from 1; it matters where unfreezing is gradual.
     """
     model.eval()
-    trained = {n for g in plan.resolve(list(groups)) for n in groups[g]}
+    trained = {n for g in plan.stage(list(groups), epoch) for n in groups[g]}
     for name, module in model.named_modules():
         own = {n for n, _ in model.named_parameters(prefix="") if name and n.startswith(name + ".")}
         if own and own <= trained:
