@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import ftkit as ft
+from draw_indices import DRAWS, NAME, PER_CHAPTER, draw
 from ftkit import sources
 from ftkit.data import Card, Rows, Splits, data_sets, load_data
-from ftkit.data.indices import DRAWS, NAME, PER_CHAPTER, draw
 from ftkit.data.sets import parse
 from ftkit.data.splitting import allocate, normalised, units
 

@@ -1,4 +1,4 @@
-"""Draws the fixed splits of `health/diagnoses` and writes them: `python -m ftkit.data.indices`.
+"""Draws the fixed splits of `health/diagnoses` and writes them: `.venv/bin/python tools/draw_indices.py`.
 
 Test and valid hold disease categories that train never saw. Within a chapter, rows are taken from its categories in
 turn, one each, so that they spread over as many categories as there are: rows of one category are near-copies.
