@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from ftkit import baseline, tasks
+from ftkit.baseline.blocks import BlockProbes
+from ftkit.baseline.logistic import STRENGTHS
 from ftkit.data import Rows, Splits
 from ftkit.evaluation import evaluate
 from ftkit.findings import FtkitError
@@ -72,7 +77,7 @@ def test_the_vocabulary_is_that_of_train():
         test=dataclasses.replace(data.test, texts=tuple(f"{t} unheard" for t in data.test.texts)),
     )
     one, two = baseline.tfidf(data), baseline.tfidf(other)
-    assert one.model.n_features_in_ == two.model.n_features_in_
+    assert one.note == two.note and "words and pairs" in one.note  # it says how many
     assert np.array_equal(one.predict_proba(data.test.texts), one.predict_proba(other.test.texts))
     assert np.array_equal(one.predict_proba(TEXTS), two.predict_proba(TEXTS))
 
@@ -172,7 +177,7 @@ def test_the_strength_of_the_penalty_is_the_best_on_valid(base):
     train, valid = base.encode(data.train.texts), base.encode(data.valid.texts)
     scores = {
         c: LogisticRegression(C=c, max_iter=2000).fit(train, data.train.labels).score(valid, data.valid.labels)
-        for c in baseline.STRENGTHS
+        for c in STRENGTHS
     }
     assert scores[baseline.fit_probe(base, data)[1]] == max(scores.values())
     assert len(set(scores.values())) > 1
@@ -184,3 +189,81 @@ def test_making_baselines_leaves_the_base_as_it_was(base):
     before = {n: t.clone() for n, t in base.encoder.state_dict().items()}
     _all(base, tiny.splits())
     assert all(torch.equal(before[n], t) for n, t in base.encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["single", "multiple", "ordered"])
+def test_each_stage_is_probed_without_a_test_split(base, kind):
+    data = tiny.splits(kind=kind)
+    probes = baseline.probe_blocks(base, _without_test(data))
+    assert list(probes.scores) == ["embeddings", "block 0", "block 1", "block 2"]
+    assert all(s.rows.texts == data.valid.texts for s in probes.scores.values())
+    assert [rows.opened for rows in data.parts] == [0, 1, 0]  # valid is scored, and that is counted once
+
+
+def _deaf(base, group: str):
+    """The same base, with a block (or the embeddings) that passes on nothing of the text."""
+    deaf = dataclasses.replace(base, encoder=copy.deepcopy(base.encoder))
+    ends = {"embeddings": "word_embeddings.weight"}.get(group, "output.LayerNorm.weight")
+    with torch.no_grad():
+        for name, weight in deaf.encoder.named_parameters():
+            if name in base.groups[group] and name.endswith(ends):
+                weight.zero_()
+    return deaf
+
+
+def test_the_signal_is_gone_after_the_block_that_drops_it_and_not_before(base):
+    data = tiny.splits(n_train=300, n_valid=120)
+    scores = [s.accuracy for s in baseline.probe_blocks(_deaf(base, "block 1"), data).scores.values()]
+    assert min(scores[:2]) > 0.8
+    assert max(scores[2:]) < 0.5
+
+
+def test_without_words_no_stage_has_a_signal(base):
+    probes = baseline.probe_blocks(_deaf(base, "embeddings"), tiny.splits(n_train=300, n_valid=120))
+    assert max(s.accuracy for s in probes.scores.values()) < 0.5
+
+
+def _probed(**right) -> BlockProbes:
+    rows = tiny.yes_no(np.zeros(200, dtype=int))
+    scores = {name: tiny.answered(name, rows, np.arange(200) < n) for name, n in right.items()}
+    return BlockProbes(name="made up", scores=scores)
+
+
+def test_the_signal_appears_at_the_first_stage_that_no_later_one_beats_by_more_than_chance():
+    assert _probed(a=100, b=150, c=152, d=151).appears == "b"
+    assert _probed(a=100, b=110, c=120, d=160).appears == "d"
+    assert _probed(a=150, b=100, c=151).appears == "a"
+    assert _probed(a=100, b=150, c=152).best == "c"
+
+
+def test_a_gain_and_its_interval_are_those_of_a_comparison():
+    from ftkit.report import compare
+
+    rng, rows = np.random.default_rng(0), tiny.yes_no(np.zeros(60, dtype=int), groups=[str(i // 4) for i in range(60)])
+    one, two = (tiny.answered(n, rows, rng.random(60) < p) for n, p in (("one", 0.5), ("two", 0.7)))
+    probes = BlockProbes(name="made up", scores={"one": one, "two": two})
+    gain, low, high = probes.gain("one", "two")
+    assert gain == pytest.approx(two.accuracy - one.accuracy)
+    assert (low, high) == pytest.approx(compare(one, two).interval("accuracy"))
+
+
+@pytest.mark.slow
+@pytest.mark.needs_assets("minilm", "icd10cm")
+def test_pretrained_blocks_add_to_the_words_and_random_ones_do_not():
+    from ftkit import load_data, load_pretrained
+    from ftkit.pretrained import from_scratch
+
+    base = load_pretrained("minilm", max_tokens=32)
+    learned, blank = [], []
+    for seed in range(3):
+        data = load_data("health/diagnoses", per_class=60, seed=seed)
+        for gains, model in ((learned, base), (blank, from_scratch(base, seed=seed))):
+            probes = baseline.probe_blocks(model, data)
+            gains.append([probes.scores[s].accuracy for s in ("embeddings", "block 5")])
+            if model is base:  # lesson 01 says so
+                added = {b: probes.gain(a, b)[0] for a, b in pairwise(probes.scores)}
+                assert max(added, key=added.get) == "block 5"
+    (words, whole), (random_words, random_whole) = np.mean(learned, axis=0), np.mean(blank, axis=0)
+    assert whole > words + 0.04
+    assert random_whole < random_words + 0.02
+    assert words > random_words

@@ -14,7 +14,17 @@ import tiny
 import torch
 
 from ftkit.findings import FtkitError
-from ftkit.pretrained import group_parameters, group_sizes, load_pretrained
+from ftkit.pretrained import (
+    from_scratch,
+    group_parameters,
+    group_sizes,
+    hidden_states,
+    load_pretrained,
+    nearest,
+    stages,
+    tokens,
+    trace,
+)  # fmt: skip
 
 TEXTS = [
     "heart", "acute fracture of the left joint with other chronic bone", "lung of right", "airway and breath and lung",
@@ -230,3 +240,174 @@ def test_no_texts_give_no_vectors_and_a_single_string_is_refused():
     assert base.encode([]).shape == (0, 16)
     with pytest.raises(TypeError, match="list of texts"):
         base.encode("heart")
+
+
+@pytest.fixture(scope="module")
+def pieces_base():
+    """A tiny base whose tokenizer breaks words: 'heart' is one piece, 'hearts' is two, 'bone-' breaks at the hyphen."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "heart", "##s", "bone", "##y", "##bone", "-", "of", "<", "b", ">"]
+    words = Tokenizer(models.WordPiece({w: i for i, w in enumerate(known)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    words.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=32, **special)
+    return dataclasses.replace(tiny.base(), tokenizer=tokenizer)
+
+
+def test_a_rare_word_breaks_into_pieces_and_a_frequent_one_does_not(pieces_base):
+    shown = tokens(pieces_base, ["heart of bonybone", "hearts - of heartbones"])
+    words = shown.frame()
+    assert list(words["word"]) == ["heart", "of", "bonybone", "hearts", "of", "heartbones"]  # the hyphen is no word
+    assert list(words["pieces"]) == ["heart", "of", "[UNK]", "heart ##s", "of", "heart ##bone ##s"]
+    assert list(words["n_pieces"]) == [1, 1, 1, 2, 1, 3]
+    assert list(words["text"]) == [0, 0, 0, 1, 1, 1]
+    assert "6 words in 2 texts make 9 pieces, 1.50 a word; 33.3 % of the words are broken" in shown.summary()
+    assert list(shown.tables()[0][1]["word"]) == ["heartbones", "hearts"]
+
+
+@pytest.mark.parametrize("limit", range(3, 10))
+def test_the_pieces_that_are_not_cut_are_exactly_those_the_model_reads(pieces_base, limit):
+    base = dataclasses.replace(pieces_base, max_tokens=limit)
+    texts = ["heart", "hearts of bone", "heartbones of hearts", ""]
+    read = [[p.text for p in row if not p.cut] for row in tokens(base, texts).pieces]
+    assert read == [base.tokenizer.convert_ids_to_tokens(ids) for ids in base.tokenize(texts)]
+
+
+def test_markup_in_a_text_is_shown_as_pieces_and_not_as_markup(pieces_base):
+    html = tokens(pieces_base, ["<b>heart"])._repr_html_()
+    assert "&lt;</span>" in html and "<b>" not in html
+
+
+def test_no_texts_have_no_pieces_and_a_single_string_is_refused():
+    assert "0 words in 0 texts" in tokens(tiny.base(), []).summary()
+    for look in (tokens, hidden_states):
+        with pytest.raises(TypeError, match="list of texts"):
+            look(tiny.base(), "heart")
+
+
+def test_the_nearest_text_to_a_text_is_itself():
+    found = nearest(tiny.base(), TEXTS[3], TEXTS, n=3)
+    assert found.texts[0] == TEXTS[3] and len(found.texts) == 3
+    assert found.similarities[0] == pytest.approx(1, abs=1e-5)
+    assert list(found.similarities) == sorted(found.similarities, reverse=True)
+
+
+def test_similarities_are_cosines_and_all_texts_are_compared():
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    base = tiny.base()
+    found = nearest(base, "heart of bone", TEXTS, n=100)
+    expected = dict(zip(TEXTS, cosine_similarity(base.encode(["heart of bone"]), base.encode(TEXTS))[0], strict=True))
+    assert dict(zip(found.texts, found.similarities, strict=True)) == pytest.approx(expected, abs=1e-5)
+    assert found.n_all == len(TEXTS) and found.median == pytest.approx(np.median(list(expected.values())), abs=1e-5)
+
+
+def test_nearest_rows_bring_their_labels_and_are_not_opened_by_looking():
+    rows = tiny.rows("train", 12, seed=0)
+    found = nearest(tiny.base(), "heart", rows)
+    label_of = dict(zip(rows.texts, rows.named_labels(), strict=True))
+    assert list(found.frame()["label"]) == [label_of[t] for t in found.texts]
+    assert rows.opened == 0
+    assert nearest(tiny.base(), "heart", TEXTS).labels == ()
+
+
+@pytest.mark.parametrize(("n", "texts"), [(0, TEXTS), (1, [])])
+def test_nothing_cannot_be_nearest(n, texts):
+    with pytest.raises(ValueError, match="1 or more"):
+        nearest(tiny.base(), "heart", texts, n=n)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_the_last_stage_is_what_a_text_is_encoded_as(architecture, pooling):
+    base = dataclasses.replace(tiny.base(architecture), pooling=pooling)
+    found = hidden_states(base, TEXTS, batch_size=2)
+    assert found.shape == (4, len(TEXTS), 16) and found.dtype == np.float32
+    assert len(stages(base)) == 4
+    assert np.allclose(found[-1], base.encode(TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("touched", ["embeddings", "block 0", "block 1", "block 2"])
+def test_a_stage_sees_the_weights_up_to_it_and_none_after_it(architecture, touched):
+    base = tiny.base(architecture)
+    before = hidden_states(base, TEXTS)
+    weights = dict(base.encoder.named_parameters())
+    with torch.no_grad():
+        for name in base.groups[touched]:
+            if weights[name].ndim == 2:
+                weights[name].mul_(torch.linspace(-3, 3, weights[name].shape[1]))
+    moved = np.abs(hidden_states(base, TEXTS) - before).max(axis=(1, 2)) > 1e-4
+    first = stages(base).index(touched)
+    assert moved.tolist() == [i >= first for i in range(4)]
+
+
+def test_looking_changes_neither_the_model_nor_the_state_of_chance():
+    base = tiny.base()
+    base.encoder.train()
+    before = {n: t.clone() for n, t in base.encoder.state_dict().items()}
+    state = torch.get_rng_state()
+    one = hidden_states(base, TEXTS)
+    trace(base, TEXTS[1])
+    from_scratch(base, seed=3)
+    assert np.array_equal(one, hidden_states(tiny.base(), TEXTS))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[n], t) for n, t in base.encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_a_trace_has_the_shape_at_every_stage(architecture):
+    base = tiny.base(architecture)
+    followed = trace(base, "heart of the left")
+    assert [(stage, shape) for stage, _, shape in followed.steps] == [
+        ("text", (17,)), ("tokens", (6,)), *((s, (6, 16)) for s in stages(base)), ("pooling", (16,)),
+    ]  # fmt: skip
+    assert list(followed.moved) == ["block 0", "block 1", "block 2"]
+
+
+def test_a_block_that_does_nothing_moves_nothing():
+    base = tiny.base()
+    weights = dict(base.encoder.named_parameters())
+    with torch.no_grad():  # a BERT block without its two outputs passes on what it got, normalised as it was before
+        for block, scale in (("block 0", 30), ("block 1", 0), ("block 2", 30)):
+            for name in base.groups[block]:
+                if name.endswith(("output.dense.weight", "output.dense.bias")):
+                    weights[name].mul_(scale)
+    moved = trace(base, TEXTS[1]).moved
+    assert moved["block 1"] == pytest.approx(0, abs=1e-5)
+    assert min(moved["block 0"], moved["block 2"]) > 1e-3
+
+
+def test_a_long_text_is_followed_as_far_as_the_model_reads_it():
+    base = dataclasses.replace(tiny.base(), max_tokens=6)
+    assert {s: shape for s, _, shape in trace(base, " ".join(["heart"] * 50)).steps}["tokens"] == (6,)
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_from_scratch_has_the_same_groups_and_none_of_the_learned_weights(architecture):
+    base = tiny.base(architecture)
+    blank, again, other = (from_scratch(base, seed=s) for s in (5, 5, 6))
+    assert blank.groups == base.groups and not blank.encoder.training
+    assert (blank.tokenizer, blank.pooling, blank.max_tokens) == (base.tokenizer, base.pooling, base.max_tokens)
+    weights, learned = dict(blank.encoder.named_parameters()), dict(base.encoder.named_parameters())
+    assert {n: w.shape for n, w in weights.items()} == {n: w.shape for n, w in learned.items()}
+    assert not any(torch.equal(w, learned[n]) for n, w in weights.items() if w.ndim == 2)
+    same, different = (dict(b.encoder.named_parameters()) for b in (again, other))
+    assert all(torch.equal(w, same[n]) for n, w in weights.items())
+    assert not any(torch.equal(w, different[n]) for n, w in weights.items() if w.ndim == 2)
+    assert np.abs(blank.encode(TEXTS) - base.encode(TEXTS)).max() > 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.needs_assets("minilm")
+def test_minilm_finds_meaning_where_no_word_is_shared_and_its_shape_alone_does_not():
+    base = load_pretrained("minilm", max_tokens=32)
+    texts = ["a physician for children", "a shop that sells bread", "repair of cars", "tax advice"]
+    meant = {"paediatrician": 0, "bakery": 1, "garage mechanic": 2, "accountant": 3}
+    right = {b.name: sum(nearest(b, q, texts).texts[0] == texts[i] for q, i in meant.items())
+             for b in (base, *(from_scratch(base, seed=s) for s in range(3)))}  # fmt: skip
+    assert right.pop("minilm") == 4
+    assert max(right.values()) < 4

@@ -6,29 +6,28 @@ None of them opens `test`.
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ftkit import tasks
-from ftkit.display import Record
+from ftkit.baseline.blocks import probe_blocks
+from ftkit.baseline.logistic import answered, fit_logistic
+from ftkit.display import Record, record
 from ftkit.findings import FtkitError
 
 if TYPE_CHECKING:
-    from ftkit.data import Rows, Splits
+    from ftkit.data import Splits
     from ftkit.pretrained import Base
 
-#: Inverse strengths of the penalty tried for logistic regression, the strongest penalty first.
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+__all__ = ["Baseline", "fit_probe", "majority", "probe", "probe_blocks", "probe_weights", "tfidf", "zero_shot"]
+
 #: Softmax temperature for cosine similarities, which lie close together; it changes confidence, never an answer.
 TEMPERATURE = 0.05
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@record
 class Baseline(Record):
     """A simple predictor.
 
@@ -40,15 +39,11 @@ class Baseline(Record):
         Takes a sequence of n texts, returns an array (n, n_classes).
     note : str
         How it was made, in a sentence; with the setting that was chosen on `valid`, if any.
-    model : object
-        The fitted scikit-learn model, or None.
     """
 
-    _: KW_ONLY
     name: str
     predict_proba: Callable[[Sequence[str]], np.ndarray]
     note: str
-    model: Any = None
 
     def summary(self) -> str:
         return f"{self.name}: {self.note}"
@@ -57,10 +52,7 @@ class Baseline(Record):
 def majority(data: Splits) -> Baseline:
     """Always answer with the shares of the classes in `train`: the score of knowing nothing about the text."""
     rows = data.train
-    if rows.kind == "multiple":
-        shares = rows.labels.mean(axis=0)
-    else:
-        shares = np.bincount(rows.labels, minlength=len(rows.label_names)) / len(rows)
+    shares = rows.counts / len(rows)
     return Baseline(
         name="majority class",
         predict_proba=lambda texts: np.tile(shares, (len(texts), 1)),
@@ -81,15 +73,13 @@ def tfidf(data: Splits) -> Baseline:
     try:
         train = vectorizer.fit_transform(data.train.texts)
     except ValueError as error:  # scikit-learn's words for "no words at all"
-        raise FtkitError(
-            "FT061", f"No text in train has a word of two letters or more, so TF-IDF has nothing to count ({error})."
-        ) from None
-    model, strength = _logistic(train, vectorizer.transform(data.valid.texts), data)
+        found = "No text in train has a word of two letters or more, so TF-IDF has nothing to count"
+        raise FtkitError("FT061", f"{found} ({error}).") from None
+    model, strength = fit_logistic(train, vectorizer.transform(data.valid.texts), data)
     return Baseline(
         name="TF-IDF + logistic regression",
-        predict_proba=lambda texts: _proba(model, vectorizer.transform(texts), data),
+        predict_proba=lambda texts: answered(model, vectorizer.transform(texts), data),
         note=f"{train.shape[1]:,} words and pairs of words, C = {strength:g} chosen on valid.",
-        model=model,
     )
 
 
@@ -127,15 +117,18 @@ def probe(base: Base, data: Splits) -> Baseline:
     model, strength = fit_probe(base, data)
     return Baseline(
         name="frozen probe",
-        predict_proba=lambda texts: _proba(model, base.encode(texts), data),
+        predict_proba=lambda texts: answered(model, base.encode(texts), data),
         note=f"logistic regression on {base.hidden_size} frozen features, C = {strength:g} chosen on valid.",
-        model=model,
     )
 
 
-def fit_probe(base: Base, data: Splits) -> tuple[Any, float]:
-    """Return logistic regression fitted on frozen features, and its inverse penalty strength chosen on `valid`."""
-    return _logistic(base.encode(data.train.texts), base.encode(data.valid.texts), data)
+def fit_probe(base: Base, data: Splits, before_batch: Callable[[], None] | None = None) -> tuple[Any, float]:
+    """Return logistic regression fitted on frozen features, and its inverse penalty strength chosen on `valid`.
+
+    `before_batch` is called before each piece of work, and what it raises ends it.
+    """
+    train, valid = (base.encode(part.texts, before_batch=before_batch) for part in (data.train, data.valid))
+    return fit_logistic(train, valid, data, before_batch)
 
 
 def probe_weights(model: Any, data: Splits) -> tuple[np.ndarray, np.ndarray]:
@@ -156,43 +149,6 @@ def probe_weights(model: Any, data: Splits) -> tuple[np.ndarray, np.ndarray]:
     else:
         weight[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
     return weight, bias
-
-
-def _logistic(train: Any, valid: Any, data: Splits) -> tuple[Any, float]:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-
-    best: tuple[float, Any, float] | None = None
-    model: Any = LogisticRegression(max_iter=300, warm_start=True)  # each fit starts from the one before: faster
-    for strength in STRENGTHS:
-        if data.kind == "multiple":
-            model = OneVsRestClassifier(LogisticRegression(C=strength, max_iter=300))
-        else:
-            model.set_params(C=strength)
-        with warnings.catch_warnings():
-            # A weak penalty may not converge within the limit; then it is judged on valid as it stands.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.filterwarnings("ignore", "Label", UserWarning)  # one that no train row has, or every one
-            model.fit(train, data.train.labels)
-        score = _share_right(_proba(model, valid, data), data.valid)
-        if best is None or score > best[0]:
-            best = score, copy.deepcopy(model), strength
-    return best[1], best[2]
-
-
-def _share_right(proba: np.ndarray, rows: Rows) -> float:
-    hits = tasks.answers(proba, rows.kind) == rows.labels
-    return float((hits.all(axis=1) if hits.ndim == 2 else hits).mean())
-
-
-def _proba(model: Any, features: Any, data: Splits) -> np.ndarray:
-    given = model.predict_proba(features)
-    if data.kind == "multiple":
-        return given
-    proba = np.zeros((given.shape[0], len(data.label_names)))
-    proba[:, model.classes_] = given
-    return proba
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
