@@ -383,7 +383,7 @@ def test_a_list_is_no_single_label() -> None:
 
 @pytest.mark.parametrize("cell", [{"a": 1}, b"x"])
 def test_an_object_is_no_label(cell: object) -> None:
-    with pytest.raises(ft.FtkitError, match="row 41: expected a label, found a"):
+    with pytest.raises(ft.FtkitError, match="row 41: expected one label, found a"):
         load_data([*PAIRS, ("another", cell)])
 
 

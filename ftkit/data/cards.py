@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
 
 from ftkit import plots, sources
 from ftkit.display import Record, count, record, shorten
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 _COUNT_ROW = re.compile(r"^\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
 
@@ -56,8 +54,6 @@ class Card(Record):
         return f"{self.name}: {self.title}; {count(self.n_rows)} rows in {len(self.counts)} classes."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         facts = {
             "Task": self.task,
             "Source": self.source,
@@ -73,26 +69,38 @@ class Card(Record):
         ]
 
     def picture(self) -> tuple[Figure, str]:
-        counts = sorted(self.counts.items(), key=lambda pair: -pair[1])
-        (first, most), (last, fewest) = counts[0], counts[-1]
-        alt = f"Rows per label: from {count(most)} ({shorten(first)}) to {count(fewest)} ({shorten(last)})."
-        return plots.bars(*zip(*counts, strict=True), label="rows").figure, alt
+        return label_bars(self.counts, "rows")
+
+
+def label_bars(counts: Mapping[str, int], what: str, shown: int | None = None) -> tuple[Figure, str]:
+    """Return a bar for each label, the largest on top, and the sentence that describes the picture.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Rows of each label.
+    what : str
+        What is counted.
+    shown : int, optional
+        Of more labels than this, only the largest are drawn.
+    """
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1])[:shown]
+    (first, most), (last, fewest) = ranked[0], ranked[-1]
+    alt = f"{what.capitalize()} per label: from {count(most)} ({shorten(first)}) to {count(fewest)} ({shorten(last)})."
+    return plots.bars(*zip(*ranked, strict=True), label=what).figure, alt
 
 
 @record
 class DataSets(Record, Mapping):
     """The named sets, as a mapping of name to `Card`."""
 
-    cards: tuple[Card, ...]
+    cards: Mapping[str, Card]
 
     def __getitem__(self, name: str) -> Card:
-        for card in self.cards:
-            if card.name == name:
-                return card
-        raise KeyError(name)
+        return self.cards[name]
 
     def __iter__(self) -> Iterator[str]:
-        return (card.name for card in self.cards)
+        return iter(self.cards)
 
     def __len__(self) -> int:
         return len(self.cards)
@@ -101,9 +109,7 @@ class DataSets(Record, Mapping):
         return f"{len(self)} data sets can be loaded by name."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
-        rows = [(c.name, c.task, count(c.n_rows), len(c.counts), c.grouped_by or "–") for c in self.cards]
+        rows = [(c.name, c.task, count(c.n_rows), len(c.counts), c.grouped_by or "–") for c in self.values()]
         return [("Data sets", pd.DataFrame(rows, columns=["Name", "Task", "Rows", "Classes", "Grouped by"]))]
 
 
@@ -114,7 +120,7 @@ def data_sets() -> DataSets:
     >>> data_sets()["health/diagnoses"].draws
     3
     """
-    return DataSets(cards=tuple(_card(name, entry) for name, entry in sources.catalog()["data"].items()))
+    return DataSets(cards={name: _card(name, entry) for name, entry in sources.catalog()["data"].items()})
 
 
 def _card(name: str, entry: Mapping) -> Card:

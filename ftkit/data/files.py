@@ -6,24 +6,22 @@ import codecs
 import difflib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from ftkit.display import size
 from ftkit.findings import Finding, FtkitError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Larger files would not fit beside a model into the memory of a small machine.
 MAX_BYTES = 500_000_000
 _SUFFIXES = ".csv, .tsv, .json, .jsonl, .ndjson, .xlsx or .parquet"
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 #: Encodings that office programs write; among more of them, a guess from a short text is often exotic and wrong.
-_CODE_PAGES = tuple("cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 shift_jis gb18030 big5 cp949 euc_jp".split())
+_CODE_PAGES = "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 shift_jis gb18030 big5 cp949 euc_jp".split()
 _CENTRAL_EUROPEAN = {"Polish", "Czech", "Slovak", "Hungarian", "Croatian", "Slovene", "Romanian"}
-_WIDE = ("utf_16_le", "utf_16_be")
 #: How others name the splits of a DatasetDict.
 _SPLIT_NAMES = {"train": "train", "training": "train", "test": "test"} | dict.fromkeys(
     ("valid", "validation", "val", "dev"), "valid"
@@ -43,8 +41,6 @@ def read(source: Any) -> tuple[dict[str, pd.DataFrame], str, list[Finding]]:
     FtkitError
         FT001 no such file, FT002 empty, FT003 unknown form, FT007 malformed, FT026 too large.
     """
-    import pandas as pd
-
     if isinstance(source, str | Path):
         frame, findings = _read_file(Path(source).expanduser())
         return {"all": frame}, Path(source).name, findings
@@ -69,97 +65,69 @@ def decode(raw: bytes, where: str) -> tuple[str, list[Finding]]:
     >>> decode("Müller".encode("cp1252"), "names.csv")[0]
     'Müller'
     """
-    encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), None)
-    if encoding is None:
+    for encoding in _encodings(raw):
         try:
-            return raw.decode("utf-8"), []
-        except UnicodeDecodeError:
-            encoding = _guess_encoding(raw)
-    try:
-        text = raw.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
-        raise FtkitError(
-            "FT004", f"{where} is not text in any encoding that could be recognised; save it as UTF-8."
-        ) from None
-    what = "starts with a byte-order mark" if encoding == "utf-8-sig" else f"is not UTF-8 but {encoding}"
-    return text, [Finding(code="FT004", message=f"{where} {what}; it was read as {encoding}.")]
+            text = raw.decode(encoding)
+        except (UnicodeDecodeError, LookupError):
+            continue
+        what = "starts with a byte-order mark" if encoding == "utf-8-sig" else f"is not UTF-8 but {encoding}"
+        told = Finding(code="FT004", message=f"{where} {what}; it was read as {encoding}.")
+        return text, [] if encoding == "utf-8" else [told]
+    raise FtkitError("FT004", f"{where} is not text in any encoding that could be recognised; save it as UTF-8.")
 
 
-def _guess_encoding(raw: bytes) -> str:
+def _encodings(raw: bytes) -> Iterator[str]:
+    """Yield encodings to try, the most certain first; only what is not UTF-8 takes the time of a guess."""
+    if marked := [name for mark, name in _MARKS.items() if raw.startswith(mark)]:
+        yield marked[0]
+        return
+    yield "utf-8"
     from charset_normalizer import from_bytes
 
-    candidates = _WIDE if b"\0" in raw else _CODE_PAGES
-    best = from_bytes(raw[:200_000], cp_isolation=list(candidates)).best()
+    start, wide = raw[:200_000], b"\0" in raw
+    best = from_bytes(start, cp_isolation=["utf_16_le", "utf_16_be"] if wide else _CODE_PAGES).best()
     # Western texts fit several code pages, and a few bytes fit anything; spreadsheets write Windows-1252.
-    few = sum(byte > 127 for byte in raw[:200_000]) < 0.05 * len(raw[:200_000])
+    few = sum(byte > 127 for byte in start) < 0.05 * len(start)
     western = best is None or few or "cp1252" in best.could_be_from_charset
-    western = western or (best.encoding == "cp1250" and best.language not in _CENTRAL_EUROPEAN)
-    return (
-        "cp1252" if western and candidates is _CODE_PAGES and _decodes(raw, "cp1252") else getattr(best, "encoding", "")
-    )
-
-
-def _decodes(raw: bytes, encoding: str) -> bool:
-    try:
-        raw.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
+    if not wide and (western or (best.encoding == "cp1250" and best.language not in _CENTRAL_EUROPEAN)):
+        yield "cp1252"
+    if best:
+        yield best.encoding
 
 
 def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
-    import pandas as pd
-
-    where = path.name
+    where, suffix = path.name, path.suffix.casefold()
+    if path.is_dir():
+        raise FtkitError("FT003", f"{where!r} is a folder; name one file in it, such as {where}/data.csv.")
     if not path.is_file():
-        if path.is_dir():
-            raise FtkitError("FT003", f"{where!r} is a folder; name one file in it, such as {where}/data.csv.")
         nearby = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, nearby, n=1)
+        near = difflib.get_close_matches(where, nearby, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the folder looked into was {path.parent.resolve().name!r}."
         raise FtkitError("FT001", f"There is no file named {str(path)!r}; {hint}")
-    n_bytes = path.stat().st_size
-    if n_bytes > MAX_BYTES:
-        raise FtkitError(
-            "FT026", f"{where} has {size(n_bytes)}, expected at most {size(MAX_BYTES)}; take a sample of its rows."
-        )
+    if (n_bytes := path.stat().st_size) > MAX_BYTES:
+        told = f"{where} has {size(n_bytes)}, expected at most {size(MAX_BYTES)}; take a sample of its rows."
+        raise FtkitError("FT026", told)
     if n_bytes == 0:
         raise FtkitError("FT002", f"{where} is empty: expected a header and rows, found 0 bytes.")
-    suffix = path.suffix.casefold()
     try:
         if suffix == ".parquet":
             return pd.read_parquet(path), []
         if suffix in (".xlsx", ".xlsm"):
             return _read_excel(path)
     except Exception as error:  # the readers of both formats raise dozens of kinds for a file that is not theirs
-        raise FtkitError(
-            "FT007", f"{where} cannot be read as {suffix[1:]}: {_brief(error)}; save it anew, or as CSV."
-        ) from error
+        told = f"{where} cannot be read as {suffix[1:]}: {_brief(error)}; save it anew, or as CSV."
+        raise FtkitError("FT007", told) from error
     if suffix not in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
         raise FtkitError("FT003", f"{where} ends in {suffix or 'nothing'!r}; expected {_SUFFIXES}; convert it to one.")
     text, findings = decode(path.read_bytes(), where)
     if not text.strip("\ufeff\0 \t\r\n"):
         raise FtkitError("FT002", f"{where} is empty: expected a header and rows, found nothing but white space.")
-    if suffix in (".csv", ".tsv"):
-        frame, more = _read_csv(text, where, "\t" if suffix == ".tsv" else None)
-        return frame, findings + more
-    return _read_json(text, where, lines=suffix != ".json"), findings
-
-
-def _read_csv(text: str, where: str, separator: str | None) -> tuple[pd.DataFrame, list[Finding]]:
-    import pandas as pd
-
-    findings = []
-    if separator is None:
-        header = text.lstrip().partition("\n")[0]
-        separator = max(",;\t|", key=header.count)
-        if separator != ",":
-            if separator in header:
-                findings.append(
-                    Finding(code="FT005", message=f"{where} separates its columns with {separator!r}, not a comma.")
-                )
-            else:
-                separator = ","
+    if suffix not in (".csv", ".tsv"):
+        return _read_json(text, where, lines=suffix != ".json"), findings
+    separator, header = "\t", text.lstrip().partition("\n")[0]
+    if suffix == ".csv" and (separator := max(",;\t|", key=header.count)) != ",":
+        told = f"{where} separates its columns with {separator!r}, not a comma."
+        findings.append(Finding(code="FT005", message=told))
     try:
         # Read without a header, or pandas would rename a second column of the same name in silence.
         frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
@@ -175,14 +143,10 @@ def _read_csv(text: str, where: str, separator: str | None) -> tuple[pd.DataFram
 def _with_header(frame: pd.DataFrame) -> pd.DataFrame:
     if frame.empty:  # an empty sheet
         return frame
-    table = frame.iloc[1:].reset_index(drop=True)
-    table.columns = [str(name) for name in frame.iloc[0]]
-    return table
+    return frame.iloc[1:].reset_index(drop=True).set_axis([str(name) for name in frame.iloc[0]], axis=1)
 
 
 def _read_excel(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
-    import pandas as pd
-
     with pd.ExcelFile(path, engine="openpyxl") as book:
         frame, sheets = pd.read_excel(book, header=None, dtype=object), book.sheet_names
     note = f"{path.name} has {len(sheets)} sheets; the first, {sheets[0]!r}, was read."
@@ -190,31 +154,23 @@ def _read_excel(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
 
 
 def _read_json(text: str, where: str, *, lines: bool) -> pd.DataFrame:
-    import pandas as pd
-
-    at = 0
-    try:
-        if lines:
-            content = []
-            for line in text.lstrip("\ufeff").split("\n"):
-                at += 1
-                if line.strip():
-                    content.append(json.loads(line))
-        else:
-            content = json.loads(text.lstrip("\ufeff"))
-    except (json.JSONDecodeError, RecursionError) as error:
-        line = at if lines else getattr(error, "lineno", 1)
-        raise FtkitError("FT007", f"{where}, line {line}: not valid JSON ({_brief(error)}); mend that line.") from error
+    content, text = [], text.lstrip("\ufeff")
+    for at, value in enumerate(text.split("\n") if lines else [text]):
+        try:
+            if value.strip():
+                content.append(json.loads(value))
+        except (json.JSONDecodeError, RecursionError) as error:
+            place = f"{where}, line {at + getattr(error, 'lineno', 1)}"
+            raise FtkitError("FT007", f"{place}: not valid JSON ({_brief(error)}); mend that line.") from error
+    content = content if lines else content[0]
     if isinstance(content, dict) and len({len(v) if isinstance(v, list) else -1 for v in content.values()} - {-1}) == 1:
         columns = {k: v for k, v in content.items() if isinstance(v, list)}
         if len(columns) > 1:
             return pd.DataFrame(columns, dtype=object)
         content = next(iter(columns.values()))  # one list under a name, such as {"data": [...]}
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise FtkitError(
-            "FT007",
-            f'{where} does not hold a list of rows; expected objects such as {{"text": "…", "label": "…"}}, one a row.',
-        )
+        told = 'does not hold a list of rows; expected objects such as {"text": "…", "label": "…"}, one a row.'
+        raise FtkitError("FT007", f"{where} {told}")
     return pd.DataFrame.from_records(content).astype(object)
 
 
@@ -224,13 +180,10 @@ def _brief(error: Exception) -> str:
 
 
 def _from_pairs(pairs: Sequence[Any]) -> pd.DataFrame:
-    import pandas as pd
-
     for number, pair in enumerate(pairs, start=1):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise FtkitError(
-                "FT007", f"Row {number} of the list should be a (text, label) pair; found {str(pair)[:60]!r}."
-            )
+            told = f"Row {number} of the list should be a (text, label) pair; found {str(pair)[:60]!r}."
+            raise FtkitError("FT007", told)
     return pd.DataFrame({"text": [p[0] for p in pairs], "label": [p[1] for p in pairs]}, dtype=object)
 
 
@@ -247,10 +200,8 @@ def _from_dataset_dict(source: Any) -> dict[str, pd.DataFrame]:
     for key, dataset in source.items():
         name = _SPLIT_NAMES.get(str(key).casefold())
         if name is None or name in tables:
-            known = ", ".join(_SPLIT_NAMES)
-            raise FtkitError(
-                "FT003", f"The DatasetDict has a split {key!r}; expected one each of {known}; remove or rename it."
-            )
+            known = f"expected one each of {', '.join(_SPLIT_NAMES)}; remove or rename it."
+            raise FtkitError("FT003", f"The DatasetDict has a split {key!r}; {known}")
         tables[name] = _from_dataset(dataset)
     if "train" not in tables:
         raise FtkitError("FT003", f"The DatasetDict has the splits {', '.join(source)}; it needs one named 'train'.")

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from ftkit.data.splitting import one_hot
+from ftkit.data.splitting import normalised, one_hot
 from ftkit.display import Record, count, record, shorten
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: What labels may be: one class a text, any number of labels a text, or one grade out of a ranked few.
 KINDS = ("single", "multiple", "ordered")
+PARTS = ("train", "valid", "test")
 
 
 @record
@@ -78,15 +78,14 @@ class Rows(Record):
             raise ValueError(f"Rows.labels runs from {labels.min()} to {labels.max()}; it must be from 0 to {top - 1}")
         labels.flags.writeable = False
         ids = tuple(self.ids) or tuple(f"{self.name}-{i}" for i in range(n))
-        for key, value in (("ids", ids), ("groups", self.groups)):
+        groups = None if self.groups is None else tuple(self.groups)
+        for key, value in (("ids", ids), ("groups", groups)):
             if value is not None and len(value) != n:
                 raise ValueError(f"Rows.{key} has {len(value)} entries for {n} texts")
         if len(set(ids)) != n:
             raise ValueError(f"Rows.ids must be unique; {Counter(ids).most_common(1)[0][0]!r} occurs twice")
-        for key, value in (("texts", self.texts), ("label_names", self.label_names), ("groups", self.groups)):
-            object.__setattr__(self, key, None if value is None else tuple(value))
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "ids", ids)
+        kept = {"texts": tuple(self.texts), "label_names": tuple(self.label_names), "groups": groups}
+        vars(self).update(kept, labels=labels, ids=ids)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -123,6 +122,46 @@ class Rows(Record):
             ids=tuple(self.ids[i] for i in at),
         )
 
+    def dealt(self, part_of: np.ndarray) -> dict[str, Rows]:
+        """Return train, valid and test by name: the rows whose part, (n,), is 0, 1 and 2, none of them opened yet."""
+        return {name: replace(self.take(part_of == i), name=name, _opened=[0]) for i, name in enumerate(PARTS)}
+
+    @functools.cached_property
+    def _normalised(self) -> tuple[str, ...]:
+        # Kept, so that a search in long texts answers while one types.
+        return tuple(map(normalised, self.texts))
+
+    def where(self, *, label: str | None = None, contains: str | None = None) -> Rows:
+        """Return the rows with a label, with a piece of text, or with both.
+
+        Parameters
+        ----------
+        label : str, optional
+            The name of a label; of kind "multiple", rows that have it among others count.
+        contains : str, optional
+            A piece of text; case and runs of white space do not matter.
+
+        Raises
+        ------
+        ValueError
+            If there is no label of that name.
+
+        >>> rows = Rows(name="train", texts=("Good tea", "Bad tea"), labels=[1, 0], label_names=("no", "yes"))
+        >>> rows.where(label="no").texts, rows.where(contains="TEA", label="yes").texts
+        (('Bad tea',), ('Good tea',))
+        """
+        keep = np.ones(len(self), dtype=bool)
+        if label is not None:
+            if label not in self.label_names:
+                near = difflib.get_close_matches(label, self.label_names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.label_names)}"
+                raise ValueError(f"there is no label {label!r}; {hint}")
+            keep &= one_hot(self.labels, self.n_labels)[:, self.label_names.index(label)] > 0
+        if contains is not None:
+            wanted = normalised(contains)
+            keep &= np.array([wanted in t for t in self._normalised], dtype=bool)
+        return self.take(keep)
+
     def named_labels(self) -> list[str]:
         """Return each row's label by name; several are joined by "; "."""
         if self.kind != "multiple":
@@ -131,8 +170,6 @@ class Rows(Record):
 
     def head(self, n: int = 5) -> pd.DataFrame:
         """Return the first `n` rows as a table of text, label and, where there are any, group."""
-        import pandas as pd
-
         part = self.take(range(min(n, len(self))))
         columns = {"Text": [shorten(t) for t in part.texts], "Label": part.named_labels()}
         return pd.DataFrame(columns if part.groups is None else columns | {"Group": part.groups}, index=list(part.ids))

@@ -28,30 +28,6 @@ class Entry(NamedTuple):
     group: str
 
 
-#: Chapter 22 ("Codes for special purposes") has two categories: too few for three splits of unseen categories.
-CHAPTERS = {
-    "1": "infectious and parasitic diseases",
-    "2": "neoplasms",
-    "3": "blood and immune disorders",
-    "4": "endocrine, nutritional and metabolic diseases",
-    "5": "mental and behavioral disorders",
-    "6": "diseases of the nervous system",
-    "7": "diseases of the eye",
-    "8": "diseases of the ear",
-    "9": "diseases of the circulatory system",
-    "10": "diseases of the respiratory system",
-    "11": "diseases of the digestive system",
-    "12": "diseases of the skin",
-    "13": "diseases of the musculoskeletal system",
-    "14": "diseases of the genitourinary system",
-    "15": "pregnancy and childbirth",
-    "16": "perinatal conditions of the newborn",
-    "17": "congenital malformations and chromosomal abnormalities",
-    "18": "symptoms, signs and abnormal findings",
-    "19": "injury and poisoning",
-    "20": "external causes such as accidents",
-    "21": "contact with health services",
-}
 _FEWEST_LICENCES = 15  # a category of notices needs so many licences, or each split would hold but a few
 _MOST_NOTICES = 15  # of one licence; the popular ones have hundreds of near-copies
 _CUT_SHORT = {"Bipolar Disorde": "Bipolar Disorder", "ibromyalgia": "Fibromyalgia"}  # letters lost at the source
@@ -72,15 +48,15 @@ def parse(name: str) -> Rows:
         If its files are neither in the cache nor within reach.
     """
     entry = sources.catalog()["data"][name]
-    read, grouped = _PARSERS[name], bool(entry.get("grouped_by"))
-    label_names, entries = read(sources.fetch(entry["files"]))
+    entries = _PARSERS[name](sources.fetch(entry["files"]))
+    label_names = entry.get("chapters", {}).values() or sorted({e.label for e in entries})
     number = {label: i for i, label in enumerate(label_names)}
     return Rows(
         name="all",
         texts=tuple(e.text for e in entries),
         labels=[number[e.label] for e in entries],
         label_names=tuple(label_names),
-        groups=tuple(e.group for e in entries) if grouped else None,
+        groups=tuple(e.group for e in entries) if entry.get("grouped_by") else None,
         ids=tuple(e.id for e in entries),
         source=name,
     )
@@ -101,17 +77,17 @@ def distinct(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for key, entry in first.items() if key and key not in torn]
 
 
-def _diagnoses(folder: Path) -> tuple[list[str], list[Entry]]:
-    entries = []
+def _diagnoses(folder: Path) -> list[Entry]:
+    names, entries = sources.catalog()["data"]["health/diagnoses"]["chapters"], []
     for chapter in ElementTree.parse(folder / "tabular.xml").getroot().iter("chapter"):
-        if (label := CHAPTERS.get(chapter.findtext("name", ""))) is None:
+        if (label := names.get(chapter.findtext("name", ""))) is None:
             continue
         for diagnosis in chapter.iter("diag"):
             code = diagnosis.findtext("name", "")
             entries.append(Entry(code, diagnosis.findtext("desc", ""), label, code[:3]))
             for k, note in enumerate(diagnosis.findall("inclusionTerm/note"), start=1):
                 entries.append(Entry(f"{code}#{k}", note.text or "", label, code[:3]))
-    return list(CHAPTERS.values()), distinct(entries)
+    return distinct(entries)
 
 
 def _front_matter(archive: Path) -> Iterator[tuple[str, dict[str, str], str]]:
@@ -122,7 +98,7 @@ def _front_matter(archive: Path) -> Iterator[tuple[str, dict[str, str], str]]:
             yield Path(name).stem, dict(re.findall(r"^(\w+): *(.+?) *$", head, re.MULTILINE)), body.strip()
 
 
-def _licenses(folder: Path) -> tuple[list[str], list[Entry]]:
+def _licenses(folder: Path) -> list[Entry]:
     entries = [
         # Versions of one licence ("gpl-2.0", "gpl-3.0-plus") are near-copies: the family is what stands before them.
         Entry(key, body, fields["category"], re.split(r"-v?\d", key)[0])
@@ -133,11 +109,10 @@ def _licenses(folder: Path) -> tuple[list[str], list[Entry]]:
         # Entries of the category "Unstated License" stand for a licence that is not there: one of 16 has a text.
         and fields["category"] != "Unstated License"
     ]
-    entries = distinct(entries)
-    return sorted({e.label for e in entries}), entries
+    return distinct(entries)
 
 
-def _notices(folder: Path) -> tuple[list[str], list[Entry]]:
+def _notices(folder: Path) -> list[Entry]:
     category = {key: fields["category"] for key, fields, _ in _front_matter(folder / "licenses.zip")}
     of_licence: dict[str, list[Entry]] = defaultdict(list)
     found = [
@@ -152,17 +127,16 @@ def _notices(folder: Path) -> tuple[list[str], list[Entry]]:
     for entry in distinct(found):
         of_licence[entry.group].append(entry)
     licences = Counter(entries[0].label for entries in of_licence.values())
-    kept = [
+    return [
         entry
         for entries in of_licence.values()
         if licences[entries[0].label] >= _FEWEST_LICENCES
         # The order of hashes: as good as a random draw, and the same everywhere.
         for entry in sorted(entries, key=lambda e: hashlib.sha256(e.id.encode()).digest())[:_MOST_NOTICES]
     ]
-    return sorted({e.label for e in kept}), kept
 
 
-def _drug_reviews(folder: Path) -> tuple[list[str], list[Entry]]:
+def _drug_reviews(folder: Path) -> list[Entry]:
     entries = []
     with zipfile.ZipFile(folder / "drugsCom.zip") as files:
         for name in ("drugsComTrain.tsv", "drugsComTest.tsv"):
@@ -171,23 +145,18 @@ def _drug_reviews(folder: Path) -> tuple[list[str], list[Entry]]:
                 condition = _CUT_SHORT.get(row["condition"], row["condition"])
                 entries.append(Entry(row[""], text, condition, ""))
     entries = distinct(entries)
-    frequent = [label for label, _ in Counter(e.label for e in entries if e.label).most_common(10)]
-    return sorted(frequent), [e for e in entries if e.label in frequent]
+    frequent = {label for label, _ in Counter(e.label for e in entries if e.label).most_common(10)}
+    return [e for e in entries if e.label in frequent]
 
 
-def _electronics(folder: Path) -> tuple[list[str], list[Entry]]:
-    with (folder / "electronics_dataset.csv").open(encoding="utf-8-sig", newline="") as lines:
-        entries = [
-            Entry(f"product-{i}", row["Title"].strip(), row["Sub Category"].strip(), "")
-            for i, row in enumerate(csv.DictReader(lines), start=1)
-        ]
-    entries = distinct(entries)
+def _electronics(folder: Path) -> list[Entry]:
+    rows = enumerate(_table(folder / "electronics_dataset.csv"), start=1)
+    entries = distinct([Entry(f"product-{i}", r["Title"].strip(), r["Sub Category"].strip(), "") for i, r in rows])
     titles = Counter(e.label for e in entries)
-    kept = [e for e in entries if titles[e.label] >= _FEWEST_TITLES]
-    return sorted({e.label for e in kept}), kept
+    return [e for e in entries if titles[e.label] >= _FEWEST_TITLES]
 
 
-def _merchants(folder: Path) -> tuple[list[str], list[Entry]]:
+def _merchants(folder: Path) -> list[Entry]:
     # The standard leaves 3000 to 3999 to the networks; their own ranges say what they use them for.
     ranges = [*_table(folder / "private_ranges.csv"), *_table(folder / "iso18245_ranges.csv")]
     entries = []
@@ -200,8 +169,7 @@ def _merchants(folder: Path) -> tuple[list[str], list[Entry]]:
             again = f"#{seen[code]}" if seen[code] > 1 else ""
             if not label.startswith("Reserved"):
                 entries.append(Entry(f"{network.split('_')[0]}-{code}{again}", row["DESCRIPTION"].strip(), label, code))
-    entries = distinct(entries)
-    return sorted({e.label for e in entries}), entries
+    return distinct(entries)
 
 
 def _table(path: Path) -> list[dict[str, str]]:
@@ -209,7 +177,7 @@ def _table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-_PARSERS: dict[str, Callable[[Path], tuple[list[str], list[Entry]]]] = {
+_PARSERS: dict[str, Callable[[Path], list[Entry]]] = {
     "legal/licenses": _licenses,
     "legal/notices": _notices,
     "health/drug-reviews": _drug_reviews,

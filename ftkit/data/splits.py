@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from ftkit import plots
-from ftkit.data.rows import Rows
+from ftkit.data.cards import Card, label_bars
+from ftkit.data.rows import PARTS, Rows
 from ftkit.data.splitting import allocate, at_most, normalised, one_hot, units
 from ftkit.display import Record, count, record, shorten
 from ftkit.findings import Finding, FtkitError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from ftkit.data.cards import Card
 
 _SHOWN = 30  # labels in a table or a picture; more would bury the sentence above them
 
@@ -59,15 +54,16 @@ class Splits(Record):
 
     def __post_init__(self) -> None:
         seen: dict[tuple[str, str], str] = {}
-        for part in self.parts:
+        # Not part.name: rows taken out of train by hand are still called train, wherever they are put.
+        for name, part in zip(PARTS, self.parts, strict=True):
             if not len(part):
-                raise ValueError(f"Splits.{part.name} of {self.name!r} has no rows; each split needs at least one")
+                raise ValueError(f"Splits.{name} of {self.name!r} has no rows; each split needs at least one")
             if (part.kind, part.label_names) != (self.kind, self.label_names):
-                raise ValueError(f"Splits.{part.name} of {self.name!r} differs from train in kind or label names")
+                raise ValueError(f"Splits.{name} of {self.name!r} differs from train in kind or label names")
             keys = [("id", i) for i in part.ids] + [("text", normalised(t)) for t in part.texts]
             for key in dict.fromkeys(keys + [("group", g) for g in part.groups or ()]):
-                if (other := seen.setdefault(key, part.name)) != part.name:
-                    what = f"The {key[0]} {shorten(key[1], 60)!r} of {self.name!r} is in both {other} and {part.name}"
+                if (other := seen.setdefault(key, name)) != name:
+                    what = f"The {key[0]} {shorten(key[1], 60)!r} of {self.name!r} is in both {other} and {name}"
                     raise FtkitError("FT021", f"{what}; remove it from one of them, or let ftkit split the rows.")
 
     @property
@@ -90,10 +86,7 @@ class Splits(Record):
         """How many labels there are to choose from."""
         return len(self.label_names)
 
-    @property
-    def n_classes(self) -> int:
-        """The same number, under the name that the literature of single labels uses."""
-        return len(self.label_names)
+    n_classes = n_labels  # the name that the literature of single labels uses
 
     def limit(self, per_class: int, seed: int = 0) -> Splits:
         """Return splits with at most about `per_class` train rows a label; the test rows stay as they are.
@@ -111,11 +104,9 @@ class Splits(Record):
         if per_class < 1:
             raise ValueError(f"per_class is {per_class}; it must be at least 1")
         for_valid = max(5, round(per_class * len(self.valid) / len(self.train)))
-        train, valid = (
-            part.take(at_most(one_hot(part.labels, self.n_labels), cap, seed))
-            for part, cap in ((self.train, per_class), (self.valid, for_valid))
-        )
-        return replace(self, train=train, valid=valid)
+        caps = {"train": per_class, "valid": for_valid}
+        few = {name: at_most(one_hot(getattr(self, name).labels, self.n_labels), n, seed) for name, n in caps.items()}
+        return replace(self, **{name: getattr(self, name).take(at) for name, at in few.items()})
 
     def folds(self, k: int = 5, repeats: int = 1, seed: int = 0) -> Iterator[Splits]:
         """Yield `k` splits, each testing another fold of all rows; a repeat tests every row once.
@@ -131,7 +122,7 @@ class Splits(Record):
         seed : int
             Decides the dealing.
         """
-        every = _joined(self.parts)
+        every = self.joined()
         unit = units(every.texts, every.groups)
         if not 2 <= k <= unit.max() + 1:
             raise ValueError(f"k is {k}; it must be from 2 to {unit.max() + 1}, the number of groups or distinct texts")
@@ -139,13 +130,60 @@ class Splits(Record):
         share = len(self.valid) / (len(self.train) + len(self.valid))
         for repeat in range(repeats):
             fold = allocate(wanted, unit, [1 / k] * k, seed + repeat, floor=0)
+            again = f", repeat {repeat + 1}" if repeats > 1 else ""
             for i in range(k):
-                rest = np.flatnonzero(fold != i)
-                part = allocate(wanted[rest], np.unique(unit[rest], return_inverse=True)[1], (1 - share, share), seed)
-                chosen = {"train": rest[part == 0], "valid": rest[part == 1], "test": np.flatnonzero(fold == i)}
-                again = f", repeat {repeat + 1}" if repeats > 1 else ""
-                rows = {name: replace(every.take(at), name=name, _opened=[0]) for name, at in chosen.items()}
-                yield replace(self, name=f"{self.name}, fold {i + 1} of {k}{again}", seed=seed + repeat, **rows)
+                part, rest = np.full(len(every), PARTS.index("test")), fold != i
+                dense = np.unique(unit[rest], return_inverse=True)[1]
+                part[rest] = allocate(wanted[rest], dense, (1 - share, share), seed)
+                name = f"{self.name}, fold {i + 1} of {k}{again}"
+                yield replace(self, name=name, seed=seed + repeat, **every.dealt(part))
+
+    def joined(self) -> Rows:
+        """Return the rows of all three splits as one, train first and test last."""
+        grouped = all(p.groups is not None for p in self.parts)
+        return replace(
+            self.train,
+            name="all",
+            texts=sum((p.texts for p in self.parts), ()),
+            labels=np.concatenate([p.labels for p in self.parts]),
+            groups=sum((p.groups for p in self.parts), ()) if grouped else None,
+            ids=sum((p.ids for p in self.parts), ()),
+            _opened=[0],
+        )
+
+    def shuffled(self, seed: int = 0) -> Splits:
+        """Return the same rows dealt out at random, their groups forgotten: what a leak looks like.
+
+        Most tutorials split like this. Near-copies then stand on both sides, and the score rises for the wrong
+        reason. The splits have about the sizes they had, and stay balanced by label; equal texts stay together.
+
+        Parameters
+        ----------
+        seed : int
+            Decides the dealing.
+        """
+        every = replace(self.joined(), groups=None)
+        shares = [len(p) / len(every) for p in self.parts]
+        part_of = allocate(one_hot(every.labels, self.n_labels), units(every.texts), shares, seed)
+        return replace(self, name=f"{self.name}, shuffled", seed=seed, **every.dealt(part_of))
+
+    def without(self, ids: Iterable[str]) -> Splits:
+        """Return splits that lack the rows of these ids: near-duplicates, rows that nobody can label.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Ids of rows; one that is in none of the splits is an error.
+
+        Raises
+        ------
+        ValueError
+            If an id is unknown, or a split would be left empty.
+        """
+        gone = set(ids)
+        if unknown := sorted(gone - {i for p in self.parts for i in p.ids}):
+            raise ValueError(f"{self.name} has no row {unknown[0]!r}")
+        return replace(self, **{p.name: p.take([k for k, i in enumerate(p.ids) if i not in gone]) for p in self.parts})
 
     def fingerprint(self) -> str:
         """Return the sha256 (hex) of the three splits' fingerprints."""
@@ -158,37 +196,19 @@ class Splits(Record):
         return f"{self.name}: {train} train, {valid} valid and {test} test rows in {self.n_labels} {what}{grouped}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
-        sizes = {"Split": [p.name for p in self.parts], "Rows": [count(len(p)) for p in self.parts]}
+        sizes = pd.DataFrame({"Split": [p.name for p in self.parts], "Rows": [count(len(p)) for p in self.parts]})
         if self.train.groups:
             sizes["Groups"] = [count(len(set(p.groups))) for p in self.parts]
         sizes["Opened for scoring"] = [p.opened for p in self.parts]
-        labels = {"Label": self.label_names} | {p.name.capitalize(): [count(c) for c in p.counts] for p in self.parts}
+        labels = {"Label": self.label_names} | {p.name.capitalize(): map(count, p.counts) for p in self.parts}
         more = f" (the first {_SHOWN} of {self.n_labels})" if self.n_labels > _SHOWN else ""
-        tables = [("Rows per split", sizes), (f"Rows per label{more}", {k: v[:_SHOWN] for k, v in labels.items()})]
+        tables = [("Rows per split", sizes), (f"Rows per label{more}", pd.DataFrame(labels).head(_SHOWN))]
         if self.findings:
             found = [(f.code, f.title, f.message) for f in self.findings]
-            tables.append(("Findings", dict(zip(("Code", "Title", "Here"), zip(*found, strict=True), strict=True))))
-        return [(caption, pd.DataFrame(columns)) for caption, columns in tables]
+            tables.append(("Findings", pd.DataFrame(found, columns=["Code", "Title", "Here"])))
+        return tables
 
     def picture(self) -> tuple[Figure, str] | None:
         if len(set(self.train.counts.tolist())) == 1:
             return None  # bars of one length say no more than the table
-        counts = sorted(zip(self.label_names, self.train.counts.tolist(), strict=True), key=lambda p: -p[1])[:_SHOWN]
-        (first, most), (last, fewest) = counts[0], counts[-1]
-        alt = f"Train rows per label: from {count(most)} ({shorten(first)}) to {count(fewest)} ({shorten(last)})."
-        return plots.bars(*zip(*counts, strict=True), label="train rows").figure, alt
-
-
-def _joined(parts: Sequence[Rows]) -> Rows:
-    grouped = all(p.groups is not None for p in parts)
-    return replace(
-        parts[0],
-        name="all",
-        texts=sum((p.texts for p in parts), ()),
-        labels=np.concatenate([p.labels for p in parts]),
-        groups=sum((p.groups for p in parts), ()) if grouped else None,
-        ids=sum((p.ids for p in parts), ()),
-        _opened=[0],
-    )
+        return label_bars(dict(zip(self.label_names, self.train.counts.tolist(), strict=True)), "train rows", _SHOWN)

@@ -35,7 +35,7 @@ def units(texts: Sequence[str], groups: Sequence[str] | None = None) -> np.ndarr
     [0, 0, 0, 1]
     """
     same_text = _numbers(normalised(t) for t in texts)
-    if groups is None:
+    if groups is None or not len(texts):
         return same_text
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

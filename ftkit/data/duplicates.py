@@ -1,0 +1,195 @@
+"""Near-duplicates: texts that are almost the same, within a split and, which is worse, across two (lesson 02)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ftkit.data.rows import PARTS, Rows
+from ftkit.data.splits import Splits
+from ftkit.data.splitting import normalised
+from ftkit.display import Record, count, percent, record, shorten
+from ftkit.findings import Finding
+
+RUN = 5  # characters; long enough to hold a piece of meaning, short enough to survive a typing error nearby
+#: Of a longer text, only the beginning is compared: a model reads hardly more, and the memory stays bounded.
+COMPARED_CHARACTERS = 2_000
+#: A set of one form letter a thousand times over has half a million pairs; more than these are not kept.
+MAX_PAIRS = 1_000_000
+_AT_A_TIME = 256  # rows compared with all others in one product, so that memory grows with the rows, not their square
+_EXAMPLES = 5
+
+
+@record
+class NearDuplicates(Record):
+    """Pairs of rows whose texts are almost the same.
+
+    Parameters
+    ----------
+    data : Splits
+        What was searched.
+    threshold : float
+        The similarity from which two texts count as near-duplicates.
+    pairs : np.ndarray
+        (n_pairs, 2) int64: positions in `data.joined()`, the smaller first; the most similar pair first.
+    similarity : np.ndarray
+        (n_pairs,) float64: the share of runs of characters that both texts of a pair have.
+    complete : bool
+        False if the search ended early because there were too many pairs; every count is then "at least".
+    """
+
+    data: Splits
+    threshold: float
+    pairs: np.ndarray
+    similarity: np.ndarray
+    complete: bool = True
+
+    @property
+    def _part(self) -> np.ndarray:
+        return np.repeat([0, 1, 2], [len(p) for p in self.data.parts])
+
+    @property
+    def across(self) -> np.ndarray:
+        """Which pairs stand in two splits, (n_pairs,) of truth values."""
+        part = self._part[self.pairs]
+        return part[:, 0] != part[:, 1]
+
+    @property
+    def leaking(self) -> tuple[str, ...]:
+        """Ids of the rows to take out so that no pair is left across splits: test keeps its rows, then valid."""
+        ids = self.data.joined().ids
+        return tuple(ids[i] for i in np.unique(self.pairs[self.across, 0]))
+
+    def twins(self, name: str, within: str = "train") -> Rows:
+        """Return the rows of one split that have a near-duplicate in another.
+
+        Parameters
+        ----------
+        name, within : str
+            The two splits, such as `"test"` and `"train"`; for the same one twice, rows with a twin beside them.
+        """
+        if unknown := sorted({name, within} - set(PARTS)):
+            raise ValueError(f"there is no split {unknown[0]!r}; there are {', '.join(PARTS)}")
+        part, (mine, theirs) = self._part, (PARTS.index(name), PARTS.index(within))
+        both = np.concatenate([self.pairs, self.pairs[:, ::-1]])
+        found = both[(part[both[:, 0]] == mine) & (part[both[:, 1]] == theirs), 0]
+        return self.data.parts[mine].take(np.unique(found) - np.flatnonzero(part == mine)[0])
+
+    def of(self, row_id: str) -> pd.DataFrame:
+        """Return the near-duplicates of one row: id, split, label, similarity and text, the most similar first."""
+        every = self.data.joined()
+        at = every.ids.index(row_id)
+        labels, part, mine = every.named_labels(), self._part, (self.pairs == at).any(axis=1)
+        others = (self.pairs[mine].sum(axis=1) - at).tolist()
+        found = [(every.ids[k], PARTS[part[k]], labels[k], every.texts[k]) for k in others]
+        frame = pd.DataFrame(found, columns=["Id", "Split", "Label", "Text"])
+        frame.insert(3, "Similarity", self.similarity[mine])
+        return frame
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """FT028, if a valid or a test row has a near-duplicate in another split."""
+        if not self.across.any():
+            return ()
+        told = " and ".join(
+            f"{count(n)} of {count(len(part))} {part.name} rows ({percent(n / len(part))})"
+            for part in self.data.parts[1:]
+            if (n := len(self.twins(part.name)))
+        )
+        what = f"{told} have a near-duplicate in train" if told else "valid and test share near-duplicates"
+        return (Finding(code="FT028", message=f"{self.data.name}: {what} (similarity {self.threshold:g} or more)."),)
+
+    def summary(self) -> str:
+        least = "" if self.complete else "at least "
+        n = len(self.twins("test"))
+        return (
+            f"{self.data.name}: {least}{count(len(self.pairs))} pairs of texts share {100 * self.threshold:.0f} % or "
+            f"more of their runs of {RUN} characters, {count(self.across.sum())} of them across splits; "
+            f"{count(n)} of {count(len(self.data.test))} test rows ({percent(n / len(self.data.test))}) have a "
+            "near-duplicate in train."
+        )
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        part, rows = self._part[self.pairs], []
+        for mine, theirs in ((0, 0), (1, 1), (2, 2), (1, 0), (2, 0), (2, 1)):
+            name, other, n_rows = PARTS[mine], PARTS[theirs], count(len(self.data.parts[mine]))
+            n_pairs = ((part[:, 0] == theirs) & (part[:, 1] == mine)).sum()
+            where = f"in {name}" if mine == theirs else f"{name} and {other}"
+            rows.append((where, count(n_pairs), f"{count(len(self.twins(name, other)))} of {n_rows} {name} rows"))
+        tables = [("Near-duplicates", pd.DataFrame(rows, columns=["Where", "Pairs", "Rows with a twin there"]))]
+        if len(self.pairs):
+            tables.append(("Some of them, those across splits first", self._examples()))
+        return tables
+
+    def _examples(self) -> pd.DataFrame:
+        """Return some pairs, those across splits first, no row twice."""
+        every, part, seen, found = self.data.joined(), self._part, set(), []
+        labels = every.named_labels()
+        for k in np.argsort(~self.across, kind="stable"):
+            i, j = self.pairs[k].tolist()
+            if len(found) < _EXAMPLES and not {i, j} & seen:
+                seen |= {i, j}
+                label = labels[i] if labels[i] == labels[j] else f"{labels[i]} / {labels[j]}"
+                excerpts = _where_they_part(every.texts[i], every.texts[j])
+                found.append((f"{self.similarity[k]:.2f}", f"{PARTS[part[i]]}, {PARTS[part[j]]}", label, *excerpts))
+        return pd.DataFrame(found, columns=["Similarity", "Splits", "Labels", "One text", "The other"])
+
+
+def _where_they_part(one: str, other: str, before: int = 40, shown: int = 110) -> tuple[str, str]:
+    """Return an excerpt of each text, from shortly before the first difference on."""
+    texts = [" ".join(t.split()) for t in (one, other)]
+    alike = zip(*(t.lower() for t in texts), strict=False)
+    differ = next((i for i, (a, b) in enumerate(alike) if a != b), min(map(len, texts)))
+    start = max(0, differ - before)
+    first, second = (("…" if start else "") + shorten(t[start:], shown) for t in texts)
+    return first, second
+
+
+def near_duplicates(data: Splits, *, threshold: float = 0.8) -> NearDuplicates:
+    """Find the texts that are almost the same: pairs that share most of their runs of five characters.
+
+    The similarity is the number of runs that both texts have, divided by the number that either has (Jaccard's), of
+    texts without case and with white space collapsed. Every pair is compared, none is missed.
+
+    Parameters
+    ----------
+    data : Splits
+        All three splits are searched together. Ten thousand short texts take a few seconds.
+    threshold : float
+        Above 0, up to 1. At 0.8 two texts differ by a word or two in a sentence.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is out of range.
+
+    Notes
+    -----
+    A. Broder, On the resemblance and containment of documents (SEQUENCES 1997).
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; it must be above 0 and at most 1")
+    texts = [f" {normalised(t)[:COMPARED_CHARACTERS]} " for t in data.joined().texts]
+    vectorizer = HashingVectorizer(
+        analyzer="char", ngram_range=(RUN, RUN), lowercase=False, binary=True, norm=None, alternate_sign=False,
+        dtype=np.int32,
+    )  # fmt: skip
+    runs = vectorizer.transform(texts).tocsr()  # (n, 2**20), 1 where a text has a run
+    by_run, size = runs.T.tocsr(), np.diff(runs.indptr)
+    pairs, similarity, n_pairs = [np.empty((0, 2), dtype=np.int64)], [np.empty(0)], 0
+    for start in range(0, len(texts), _AT_A_TIME):
+        shared = (runs[start : start + _AT_A_TIME] @ by_run).tocoo()
+        i, j, n = shared.row.astype(np.int64) + start, shared.col.astype(np.int64), shared.data
+        alike = n / (size[i] + size[j] - n)
+        keep = (i < j) & (alike >= threshold - 1e-9)
+        pairs.append(np.stack([i[keep], j[keep]], axis=1))
+        similarity.append(alike[keep])
+        if (n_pairs := n_pairs + len(pairs[-1])) > MAX_PAIRS:
+            break
+    found, alike = np.concatenate(pairs)[:MAX_PAIRS], np.concatenate(similarity)[:MAX_PAIRS]
+    order = np.lexsort((found[:, 1], found[:, 0], -alike))
+    return NearDuplicates(
+        data=data, threshold=threshold, pairs=found[order], similarity=alike[order], complete=n_pairs <= MAX_PAIRS
+    )
