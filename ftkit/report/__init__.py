@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from ftkit import evaluation
+from ftkit import plots
+from ftkit.data import Rows
 from ftkit.display import Record, percent, points, record, shorten
-from ftkit.evaluation import Evaluation, evaluate, interval_of, resample_weights, resampled_macro_f1
+from ftkit.evaluation import METRICS, Evaluation, Predictor, evaluate, interval_of, resample_weights, resampled_macro_f1
 from ftkit.findings import FtkitError
+from ftkit.report.curves import Curve, score_curve
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from ftkit.data import Rows
-    from ftkit.evaluation import Predictor
+__all__ = ["Changed", "Comparison", "Curve", "Scoreboard", "compare", "score_curve", "scoreboard"]
 
 BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
 N_FLIPS = 5000
+NAMES = {metric: metric.replace("_", "-").replace("f1", "F1") for metric in METRICS}
 FEW_ROWS_ADVICE = " So few rows decide little: ft.cross_validate() turns every row of a small set into a test row once."
 
 
@@ -114,8 +113,6 @@ class Comparison(Record):
         Changed
             Its `frame()` has the columns `text`, `label`, `before`, `after`, `confidence`.
         """
-        import pandas as pd
-
         if self.before.rows.kind == "multiple":
             raise ValueError("kind: changed() lists one answer a row; these rows have multiple labels")
         if to not in ("right", "wrong"):
@@ -125,61 +122,45 @@ class Comparison(Record):
         sign = 1 if to == "right" else -1
         gained = sign * ((now == rows.labels).astype(int) - (was == rows.labels)) > 0
         confidence = self.after.proba[0].max(axis=1)
-        seen, out = set(), []
-        for i in sorted(np.flatnonzero(gained), key=lambda i: -confidence[i]):
-            if (unit := self.before.units[i]) in seen:
-                continue
-            seen.add(unit)
-            out.append(
-                (shorten(rows.texts[i], 110), names[rows.labels[i]], names[was[i]], names[now[i]], confidence[i])
-            )
-        frame = pd.DataFrame(out[:n], columns=["text", "label", "before", "after", "confidence"])
+        order = sorted(np.flatnonzero(gained), key=lambda i: -confidence[i])
+        surest = {self.before.units[i]: i for i in reversed(order)}  # of each group
+        shown = [
+            (shorten(rows.texts[i], 110), names[rows.labels[i]], names[was[i]], names[now[i]], confidence[i])
+            for i in sorted(surest.values(), key=order.index)[:n]
+        ]
+        frame = pd.DataFrame(shown, columns=["text", "label", "before", "after", "confidence"])
         return Changed(to=to, n_all=int(gained.sum()), rows=frame)
 
     def summary(self) -> str:
         low, high = self.interval()
-        told = {
-            BETTER: f"{self.after.name} is better than {self.before.name}",
-            WORSE: f"{self.after.name} is worse than {self.before.name}",
-            CANNOT_TELL: f"cannot tell {self.after.name} from {self.before.name}",
-        }[self.verdict]
+        before, after, verdict = self.before.name, self.after.name, self.verdict
+        unclear = verdict == CANNOT_TELL
+        told = f"cannot tell {after} from {before}" if unclear else f"{after} is {verdict} than {before}"
         p = f"p = {self.p_value:.3f}" if self.p_value >= 0.001 else "p < 0.001"
         return (
             f"Verdict: {told}. Accuracy changed by {points(self.difference())} points "
             f"({self.level:.0%} interval {points(low)} to {points(high)}, {p}) on the {len(self.before.rows)} rows."
-            f"{FEW_ROWS_ADVICE if self.verdict == CANNOT_TELL and len(self.before.rows) < 500 else ''}"
+            f"{FEW_ROWS_ADVICE if unclear and len(self.before.rows) < 500 else ''}"
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
-        rows = []
-        for metric in evaluation.METRICS:
-            low, high = self.interval(metric)
-            rows.append(
-                {
-                    "metric": metric.replace("_", "-").replace("f1", "F1"),
-                    "before": f"{getattr(self.before, metric):.3f}",
-                    "after": f"{getattr(self.after, metric):.3f}",
-                    "change (points)": points(self.difference(metric)),
-                    "interval": f"{points(low)} to {points(high)}",
-                }
-            )
+        rows = [
+            {
+                "metric": name,
+                "before": f"{getattr(self.before, metric):.3f}",
+                "after": f"{getattr(self.after, metric):.3f}",
+                "change (points)": points(self.difference(metric)),
+                "interval": " to ".join(map(points, self.interval(metric))),
+            }
+            for metric, name in NAMES.items()
+        ]
         return [(f"{self.before.name} → {self.after.name}", pd.DataFrame(rows))]
 
     def picture(self) -> tuple[Figure, str]:
-        from ftkit import plots
-
-        ends = [self.interval(m) for m in evaluation.METRICS]
-        ax = plots.intervals(
-            ["accuracy", "macro-F1"],
-            [100 * self.difference(m) for m in evaluation.METRICS],
-            [100 * low for low, _ in ends],
-            [100 * high for _, high in ends],
-            label=f"change from {self.before.name} to {self.after.name} (points)",
-            reference=0,
-        )
-        low, high = (100 * e for e in ends[0])
+        ends = 100 * np.array([self.interval(metric) for metric in METRICS])
+        change, label = [100 * self.difference(m) for m in METRICS], f"{self.before.name} to {self.after.name}"
+        ax = plots.intervals(list(NAMES.values()), change, *ends.T, label=f"change from {label} (points)", reference=0)
+        low, high = ends[0]
         return ax.figure, f"The change in accuracy lies between {low:+.1f} and {high:+.1f} points; zero is no change."
 
 
@@ -209,8 +190,7 @@ class Changed(Record):
         return self.rows
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        shown = self.rows.assign(confidence=self.rows["confidence"].map(percent))
-        return [(f"Became {self.to}", shown)]
+        return [(f"Became {self.to}", self.rows.assign(confidence=self.rows["confidence"].map(percent)))]
 
 
 @record
@@ -229,29 +209,23 @@ class Scoreboard(Record):
         return f"Highest accuracy: {best.name}. Overlapping intervals settle nothing: compare() asks the same rows."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
-        rows = []
-        for e in self.evaluations:
-            low, high = e.interval()
-            interval = f"{100 * low:.1f} to {100 * high:.1f}"
-            rows.append((e.name, f"{100 * e.accuracy:.1f}", interval, f"{100 * e.macro_f1:.1f}"))
+        rows = [
+            {
+                "predictor": e.name,
+                "accuracy": f"{100 * e.accuracy:.1f}",
+                "95% interval": " to ".join(f"{100 * end:.1f}" for end in e.interval()),
+                "macro-F1": f"{100 * e.macro_f1:.1f}",
+            }
+            for e in self.evaluations
+        ]
         first = self.evaluations[0].rows
-        caption = f"On the same {len(first)} {first.name} rows (percent)"
-        return [(caption, pd.DataFrame(rows, columns=["predictor", "accuracy", "95% interval", "macro-F1"]))]
+        return [(f"On the same {len(first)} {first.name} rows (percent)", pd.DataFrame(rows))]
 
     def picture(self) -> tuple[Figure, str]:
-        from ftkit import plots
-
-        ends = [e.interval() for e in self.evaluations]
-        ax = plots.intervals(
-            [e.name for e in self.evaluations],
-            [100 * e.accuracy for e in self.evaluations],
-            [100 * low for low, _ in ends],
-            [100 * high for _, high in ends],
-            label="accuracy (%) with its 95% interval",
-        )
-        told = "; ".join(f"{e.name} {100 * e.accuracy:.1f} %" for e in self.evaluations)
+        ends = 100 * np.array([e.interval() for e in self.evaluations])
+        names, right = [e.name for e in self.evaluations], [100 * e.accuracy for e in self.evaluations]
+        ax = plots.intervals(names, right, *ends.T, label="accuracy (%) with its 95% interval")
+        told = "; ".join(f"{name} {score:.1f} %" for name, score in zip(names, right, strict=True))
         return ax.figure, f"Accuracy with intervals: {told}."
 
 

@@ -1,0 +1,14 @@
+"""Looks for the coded findings in data, runs and results, and says what it looked for and what it found.
+
+A check never changes anything and never stops a run: it hands back a `Checked`, or a record of its own whose
+`findings` say the same. What a code means, `ft.explain` tells.
+"""
+
+from ftkit.checks.checked import Checked  # first: the others build on it
+from ftkit.checks.curves import read_curve
+from ftkit.checks.data import check_data
+from ftkit.checks.labels import flip_labels, label_issues
+from ftkit.checks.lengths import token_lengths
+from ftkit.checks.results import check_baselines
+
+__all__ = ["Checked", "check_baselines", "check_data", "flip_labels", "label_issues", "read_curve", "token_lengths"]
