@@ -1,0 +1,82 @@
+"""Lesson 03: how many rows does it take until tuning beats what is simple?"""
+
+from __future__ import annotations
+
+from ftkit import baseline
+from ftkit.checks import read_curve
+from ftkit.checks.curves import ERRATIC, TOO_SHORT, UNDER
+from ftkit.display import points
+from ftkit.evaluation import Predictor, evaluate
+from ftkit.exercises import Criterion, Exercise, Least
+from ftkit.record import Run
+from ftkit.report import BETTER, compare
+
+QUESTION = (
+    "Find a number of rows a chapter of health/diagnoses at which a tuned model beats both TF-IDF and the frozen "
+    "probe on valid, by more than chance. Change per_class, and the plan if you like; leave test closed."
+)
+HINTS = (
+    "More rows help twice: the model learns from more, and valid grows along, so that a smaller gain can be told from "
+    "chance. Double per_class until the verdict changes.",
+    "Let the head start from the probe (start='probe'): then tuning begins where its strongest rival ends.",
+    "per_class=200, train='top 4', lr=2e-4, two epochs.",
+)
+SOLUTION = """
+import ftkit as ft
+
+base = ft.load_pretrained("minilm", max_tokens=32)
+data = ft.load_data("health/diagnoses", per_class=200)
+simple = [ft.evaluate(p, data.valid) for p in (ft.tfidf(data), ft.probe(base, data))]
+
+fastest = ft.check_machine().fastest_dtype
+run = ft.fit(base, data, ft.Plan(train="top 4", lr=2e-4, epochs=2, start="probe", dtype=fastest))
+[ft.compare(rival, run.on_valid).summary() for rival in simple]
+"""
+
+
+def was_tuned(run: Run) -> Criterion:
+    """Weights of the pretrained encoder moved, not only the head's."""
+    before = dict(run.base.encoder.named_parameters())
+    moved = sum(not p.equal(before[n]) for n, p in run.model.encoder.named_parameters())
+    found = f"{moved} of its {len(before)} tensors differ from the base's."
+    return Criterion(what="Weights of the pretrained encoder moved, not only the head's.", met=moved > 0, found=found)
+
+
+def curve_is_in_order(run: Run) -> Criterion:
+    """The curve is neither erratic, nor underfitting, nor too short to tell."""
+    reading = read_curve(run)
+    met = reading.verdict not in (ERRATIC, UNDER, TOO_SHORT)
+    what = "The curve is neither erratic, nor underfitting, nor too short to tell."
+    return Criterion(what=what, met=met, found=f"{reading.verdict}. {reading.because}")
+
+
+def beats_tfidf(run: Run) -> Criterion:
+    """On valid it beats TF-IDF, trained on the same rows, by more than chance."""
+    what = "On valid it beats TF-IDF, trained on the same rows, by more than chance."
+    return _beats(run, baseline.tfidf(run.data), what)
+
+
+def beats_the_probe(run: Run) -> Criterion:
+    """On valid it beats the frozen probe, trained on the same rows, by more than chance."""
+    what = "On valid it beats the frozen probe, trained on the same rows, by more than chance."
+    return _beats(run, baseline.probe(run.base, run.data), what)
+
+
+def _beats(run: Run, rival: Predictor, what: str) -> Criterion:
+    result = compare(evaluate(rival, run.data.valid), evaluate(run, run.data.valid))
+    low, high = result.interval()
+    found = (
+        f"{result.verdict}: {points(result.difference())} points on {len(run.data.valid)} rows "
+        f"(95 % interval {points(low)} to {points(high)})."
+    )
+    return Criterion(what=what, met=result.verdict == BETTER, found=found)
+
+
+EXERCISE = Exercise(
+    lesson="03",
+    question=QUESTION,
+    hints=HINTS,
+    solution_code=SOLUTION,
+    criteria=(was_tuned, curve_is_in_order, beats_tfidf, beats_the_probe),
+    least=Least(n_train=400, n_steps=30),
+)
