@@ -1,5 +1,8 @@
 """Panels over the rest of ftkit: a thin skin, imported by nothing else, and not loaded by `import ftkit`."""
 
+from ftkit.widgets.data import DataPanel
 from ftkit.widgets.freeze import FreezePanel
+from ftkit.widgets.moved import WhatMovedPanel
+from ftkit.widgets.training import TrainingPanel
 
-__all__ = ["FreezePanel"]
+__all__ = ["DataPanel", "FreezePanel", "TrainingPanel", "WhatMovedPanel"]

@@ -1,30 +1,27 @@
-"""The freeze panel: choose how deep to freeze and how fast to learn, and see the cost at once (lesson 04)."""
+"""The freeze panel: choose what may move and how fast, group by group, and see the cost at once (lesson 04)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets
 
 from ftkit import forecast
+from ftkit.data import Splits
 from ftkit.display import count, escape, seconds, size
 from ftkit.plan import Plan, Preview
-
-if TYPE_CHECKING:
-    from ftkit.data import Splits
-    from ftkit.forecast import Estimate
-    from ftkit.pretrained import Base
+from ftkit.pretrained import Base
+from ftkit.widgets.panel import Panel, announced
 
 #: Peak learning rates offered; each is about twice the one before.
 RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
-# Told apart by pattern and by the words beside them, not by colour alone; both stand out on white and on black.
-_TRAINS = "repeating-linear-gradient(45deg,#d9782d,#d9782d 6px,#e39a60 6px,#e39a60 12px)"
-_FROZEN = "rgba(128,128,128,.5)"
-_CELL = "padding:.15em .8em .15em 0;vertical-align:middle;white-space:nowrap;"
+HEAD_RATES = (*RATES, 2e-3, 5e-3, 1e-2)
+DECAYS = (0.95, 0.9, 0.8, 0.65, 0.5)
+_COLUMNS = "15em minmax(10em,1fr) 7em minmax(9.5em,auto)"
 
 
-class FreezePanel:
-    """Choose how many blocks of a model may move, their learning rate and the epochs; nothing is trained here.
+class FreezePanel(Panel):
+    """Choose what may move, the learning rates and the epochs; nothing is trained here.
 
     Parameters
     ----------
@@ -39,91 +36,184 @@ class FreezePanel:
     ----------
     value : Plan
         The plan as chosen now. A cell that uses it later gets what the controls show then.
+
+    Raises
+    ------
+    FtkitError
+        FT051, if the plan names a group that the model has not; FT056, if it gives a frozen one a learning rate.
     """
 
+    css_class = "ftkit-freeze"
+
     def __init__(self, base: Base, data: Splits, plan: Plan | None = None) -> None:
+        super().__init__(data.name)
         self.base, self.data = base, data
-        self._start = plan or Plan(train="top 1")
+        self._start = start = plan or Plan(train="top 1")
         self._calibration = forecast.calibrate(base, data)
-        blocks = sum(g.startswith("block ") for g in base.groups)
-        depths = [("the head only", "head")]
-        depths += [(f"the head and the top {k} of {blocks} blocks", f"top {k}") for k in range(1, blocks)]
-        depths += [(f"the head and all {blocks} blocks", "blocks"), ("everything, embeddings too", "all")]
-        if self._start.train not in [value for _, value in depths]:
-            depths.append((f"as given: {self._start.words}", self._start.train))
-        look = {"layout": ipywidgets.Layout(width="30em"), "style": {"description_width": "8.5em"}}
-        self.depth = ipywidgets.Dropdown(options=depths, value=self._start.train, description="What may move", **look)
-        self.rate = ipywidgets.Dropdown(
-            options=[(f"{r:g}", r) for r in sorted({*RATES, self._start.lr})],
-            value=self._start.lr,
-            description="Learning rate",
-            **look,
+        groups = [*base.groups, "head"]
+        self._presets = self._offer(groups)
+        self._tensors, self._following = start.tensors, False
+
+        asked = (start.train, start.tensors)
+        self.depth = _choice(
+            "What may move",
+            [(words, key) for key, (words, *_) in self._presets.items()],
+            next(key for key, (_, train, tensors, _) in self._presets.items() if (train, tensors) == asked),
+            "32em",
         )
-        self.epochs = ipywidgets.BoundedIntText(
-            value=self._start.epochs, min=1, max=max(50, self._start.epochs), description="Epochs", **look
-        )
-        self._shown = ipywidgets.HTML()
-        controls = (self.depth, self.rate, self.epochs)
-        for control in controls:
-            control.observe(lambda change: self._show(), "value")
-        self._box = ipywidgets.VBox([*controls, self._shown]).add_class("ftkit-freeze")
+        self.rate = _choice("Learning rate", _rates(RATES, start.lr), start.lr, "17em")
+        self.epochs = ipywidgets.BoundedIntText(start.epochs, min=1, max=max(50, start.epochs), description="Epochs")
+        self.epochs.layout, self.epochs.style = {"width": "10em"}, {"description_width": "4.5em"}
+        decays = [(f"{d:g}", d) for d in sorted({*DECAYS, start.layer_decay} - {1.0}, reverse=True)]
+        self.decay = _choice("Layer decay", [("1 (one rate for all)", 1.0), *decays], start.layer_decay, "20em")
+        self.gradual = ipywidgets.Checkbox(start.gradual, description="Gradual unfreezing", indent=False)
+        self.gradual.layout = {"width": "13em", "margin": "2px 2px 2px 1.5em"}
+        trained = start.resolve(groups)
+        self.may_move = {
+            g: ipywidgets.Checkbox(g in trained, description=f"{g} may move", indent=False, layout={"width": "auto"})
+            for g in groups
+        }
+        given = {g: start.rates.get(g, 0.0) for g in base.groups}
+        self.rates = {
+            g: _choice(f"Rate of {g}", [("as above", 0.0), *_rates(RATES, rate)], rate, "6.6em")
+            for g, rate in given.items()
+        }
+        head_lr = start.rates.get("head", start.head_lr)
+        self.rates["head"] = _choice("Rate of head", _rates(HEAD_RATES, head_lr), head_lr, "6.6em")
+        self._weights, self._states = ({g: ipywidgets.HTML() for g in groups} for _ in range(2))
+
+        controls = (self.depth, self.rate, self.epochs, self.decay, self.gradual)
+        for control in (*controls, *self.may_move.values(), *self.rates.values()):
+            control.observe(self.guarded(self._changed), "value")
+        row = ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"}).add_class("controls")
+        cells = [ipywidgets.HTML(f'<span class="head">{h}</span>') for h in ("Group", "Weights", "Own rate", "State")]
+        for g in reversed(groups):
+            cells += [self.may_move[g], self._weights[g], self.rates[g].add_class("rate"), self._states[g]]
+        stack = ipywidgets.GridBox(cells, layout={"grid_template_columns": _COLUMNS, "grid_gap": "0 .8em"})
+        told = "The model as a stack: texts enter at the bottom, answers leave at the top."
+        # An arrow key on a closed list does not change it: JupyterLab takes the key, and goes to the next cell.
+        keys = "By keyboard: Tab goes to a control, Space opens its list, arrows and Enter choose."
+        caption, hint = ipywidgets.HTML(f"<p>{told}</p>"), ipywidgets.HTML(f"<p><small>{keys}</small></p>")
+        self.box.children = (row, self.status, caption, stack.add_class("stack"), self.shown_code, hint, self.style)
         self._show()
 
     @property
     def value(self) -> Plan:
         """The plan as the controls stand."""
-        return self._start.but(train=self.depth.value, lr=self.rate.value, epochs=self.epochs.value)
+        _, train, tensors, _ = self._presets[self.depth.value]
+        ticked = self._ticked()
+        return self._start.but(
+            train=train or ticked,
+            tensors=tensors or self._tensors,
+            lr=self.rate.value,
+            head_lr=self.rates["head"].value,
+            rates={g: self.rates[g].value for g in ticked if g != "head" and self.rates[g].value},
+            layer_decay=self.decay.value,
+            gradual=self.gradual.value,
+            epochs=self.epochs.value,
+        )
+
+    @property
+    def code(self) -> str:
+        """The plan as a call."""
+        return f"ft.{self.value.code()}"
 
     @property
     def preview(self) -> Preview:
         """What the plan means for this model, group by group."""
         return self.value.preview(self.base, len(self.data.label_names))
 
+    static = preview
+
     @property
-    def estimate(self) -> Estimate:
+    def estimate(self) -> forecast.Estimate:
         """The first estimate of the plan's cost on this machine."""
         return forecast.estimate(self.base, self.data, self.value, self._calibration)
 
+    def _offer(self, groups: list[str]) -> dict[str, tuple[str, Any, str | None, tuple[str, ...]]]:
+        """Return what the list offers: by its key the words, `train`, `tensors`, and the groups that may then move."""
+        n = sum(g.startswith("block ") for g in groups)
+        offered = {"head": ("the head only", "head", "all")}
+        offered |= {f"top {k}": (f"the head and the top {k} of {n} blocks", f"top {k}", "all") for k in range(1, n)}
+        offered |= {
+            "blocks": (f"the head and all {n} blocks", "blocks", "all"),
+            "all": ("everything, embeddings too", "all", "all"),
+            "bias": ("bias vectors only", "all", "bias"),
+            "norm": ("norm layers only", "all", "norm"),
+            "own": ("my own choice", None, None),
+        }
+        start = self._start
+        if (start.train, start.tensors) not in [(train, tensors) for _, train, tensors in offered.values()]:
+            words = start.but(gradual=False).words
+            offered["given"] = (f"as given: {words}", start.train, start.tensors)
+        return {
+            key: (words, train, tensors, Plan(train=train).resolve(groups) if train else ())
+            for key, (words, train, tensors) in offered.items()
+        }
+
+    def _ticked(self) -> tuple[str, ...]:
+        return tuple(g for g, box in self.may_move.items() if box.value)
+
+    def _changed(self, change: Any) -> None:
+        """Let the list follow the boxes, and the boxes the list; then show what that means."""
+        if self._following:
+            return
+        self._following = True
+        try:
+            if change["owner"] is self.depth and self.depth.value != "own":
+                _, _, self._tensors, moves = self._presets[self.depth.value]
+                for g, box in self.may_move.items():
+                    box.value = g in moves
+            elif change["owner"] in self.may_move.values():
+                if not self._ticked():  # something has to move
+                    self.may_move["head"].value = True
+                meant = (self._tensors, self._ticked())
+                self.depth.value = next((key for key, (*_, t, g) in self._presets.items() if (t, g) == meant), "own")
+        finally:
+            self._following = False
+        self._show()
+
     def _show(self) -> None:
+        """Bring what is shown up to date; what did not change is not sent to the page again."""
         plan, preview, cost = self.value, self.preview, self.estimate
-        largest = max(preview.sizes.values())
-        rows = "".join(
-            _layer(g, n, n / largest, f"{plan.rate(g):g}" if g in preview.trained else None)
-            for g, n in reversed(preview.sizes.items())
-        )
         share = 100 * preview.n_trained / preview.n_total
-        may_move = f"<b>{count(preview.n_trained)}</b> of {count(preview.n_total)} weights may move ({share:.3g} %)."
-        costs = f"About <b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory on this machine"
-        self._shown.value = (
-            '<div style="line-height:1.5;max-width:46em">'
-            f'<p role="status" aria-live="polite">{may_move} {costs}, give or take a third.</p>'
-            '<table style="border-collapse:collapse;width:100%"><caption style="text-align:left;padding:.3em 0">'
-            "The model as a stack: texts enter at the bottom, answers leave at the top</caption>"
-            f"<thead><tr>{_heading('Group')}{_heading('Weights', 2)}{_heading('State, and learning rate')}</tr></thead>"
-            f"<tbody>{rows}</tbody></table>"
-            f"<p>The same as code: <code>{escape(f'ft.{plan.code()}')}</code></p>"
-            # An arrow key on a closed list does not change it: JupyterLab takes the key, and goes to the next cell.
-            "<p><small>By keyboard: Tab goes to a control, Space opens its list, arrows and Enter choose.</small></p>"
-            "</div>"
+        told = (
+            f"<b>{count(preview.n_trained)}</b> of {count(preview.n_total)} weights may move ({share:.3g} %). "
+            f"About <b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory on this machine, "
+            "give or take a third."
         )
+        if stuck := plan.start == "zero" and "head" not in preview.trained:
+            told += " <b>As it stands, nothing can be learned: a frozen head of zeros always answers alike (FT054).</b>"
+        self.status.value = announced(told)
+        largest = max(preview.sizes.values())
+        epochs = range(plan.epochs, 0, -1)
+        joins = {g: epoch for epoch in epochs for g in plan.stage(list(preview.sizes), epoch)}  # where each first moves
+        for g, n in preview.sizes.items():
+            moves = g in preview.trained
+            self._weights[g].value = _bar(n, preview.moving[g] if moves else 0, largest)
+            joined = f", from epoch {joins[g]}" if moves and joins[g] > 1 else ""
+            self._states[g].value = f"<b>moves</b> at {preview.rates[g]:.3g}{joined}" if moves else "frozen"
+            self.rates[g].disabled = not moves
+        # The head is new: it has to move, unless it starts from a probe.
+        self.may_move["head"].disabled = plan.start == "zero" and not stuck
+        self.show_code()
+        self.tell_listeners()
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        # Without a front end (on a code host, in a printed page) the static table stands in for the panel.
-        static = self.preview._repr_mimebundle_()
-        return {**static, **self._box._repr_mimebundle_(), "text/plain": static["text/plain"]}
+
+def _choice(words: str, options: list[tuple[str, Any]], value: Any, width: str) -> ipywidgets.Dropdown:
+    look = {"layout": {"width": width}, "style": {"description_width": "8.5em"}}
+    return ipywidgets.Dropdown(description=words, options=options, value=value, **look)
 
 
-def _heading(text: str, columns: int = 1) -> str:
-    return f'<th scope="col" colspan="{columns}" style="{_CELL}font-weight:normal;text-align:left">{text}</th>'
+def _rates(offered: tuple[float, ...], given: float) -> list[tuple[str, float]]:
+    """Return the learning rates to offer, in words too; the given one is among them, and 0 is not."""
+    return [(f"{r:g}", r) for r in sorted({*offered, given} - {0.0})]
 
 
-def _layer(group: str, n: int, width: float, rate: str | None) -> str:
-    """Return one layer as a table row: name, a bar as long as its share of weights, its count, its state in words."""
-    look = f"background:{_FROZEN if rate is None else _TRAINS};height:1em;width:{max(1, 100 * width):.0f}%"
-    state = "frozen" if rate is None else f"<b>trains</b> at {rate}"
-    return (
-        f'<tr><th scope="row" style="{_CELL}text-align:left;font-weight:normal">{escape(group)}</th>'
-        f'<td style="{_CELL}width:50%"><div style="{look}"></div></td>'
-        f'<td style="{_CELL}text-align:right">{count(n)}</td>'
-        f'<td style="{_CELL}text-align:left">{state}</td></tr>'
-    )
+def _bar(n: int, n_moving: int, largest: int) -> str:
+    """Return a group's weights: a bar as long as their number, patterned as far as they may move, and the number."""
+    width = max(1.0, 100 * n / largest)
+    part = f'<span style="width:{100 * n_moving / n:.4g}%;min-width:3px"></span>' if n_moving else ""
+    told = count(n) if n_moving in (0, n) else f"{count(n_moving)} of {count(n)}"
+    bar = f'<span class="all" aria-hidden="true" style="width:{width:.1f}%">{part}</span>'
+    return f'<div class="weights"><span>{bar}</span><span>{escape(told)}</span></div>'

@@ -1,0 +1,170 @@
+"""The what-moved panel: the model as a stack, and how far each part of it went from the base (lesson 05)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+
+from ftkit.display import Record, shorten
+from ftkit.drift import Drift, what_moved
+from ftkit.record import Run
+from ftkit.widgets.panel import Panel
+from ftkit.widgets.stack import MEASURES, layers, stack
+from ftkit.widgets.training import TrainingPanel
+
+
+class _Looked:
+    """A run to look at; when it has been measured, what moved is kept and the run, with its model, is not."""
+
+    def __init__(self, run: Run) -> None:
+        self.code, self.from_zeros = run.plan.code(), run.plan.start == "zero"
+        self.run: Run | None = run
+        self.drift: Drift | None = None
+
+
+class WhatMovedPanel(Panel):
+    """See which groups of a run moved, and how far: their weights, the texts' vectors, the attention.
+
+    Measuring takes a few seconds when a run is first seen; what was found is then kept, and the run's model is not.
+
+    Parameters
+    ----------
+    source : Run, sequence of Run, or TrainingPanel
+        What to look at. Each run that a training panel finishes is measured and shown.
+    key : str, optional
+        The panel's place; by default the data and plans of its runs, or the data of the training panel.
+
+    Attributes
+    ----------
+    value : Drift or None
+        What moved in the chosen run, measured now if it was not before; None as long as there is no run.
+
+    Raises
+    ------
+    TypeError
+        If the source is none of these.
+    """
+
+    css_class = "ftkit-moved"
+
+    def __init__(self, source: Run | Sequence[Run] | TrainingPanel, *, key: str | None = None) -> None:
+        runs = _runs(source)
+        trains = isinstance(source, TrainingPanel)
+        place = source.data.name if trains else " ".join(f"{r.data.name} {r.plan.code()}" for r in runs)
+        super().__init__(place if key is None else key)
+        self._training = source if trains else None
+        self._name = "run" if trains or isinstance(source, Run) else "runs[{}]"
+        self._looked = [_Looked(run) for run in runs]
+
+        self.run, self.group = (ipywidgets.Dropdown(description=words) for words in ("Run", "Layers of"))
+        self.measure = ipywidgets.Dropdown(description="Look at", options=[(w, m) for m, w in MEASURES.items()])
+        self._stack, self._layers = ipywidgets.HTML().add_class("stack"), ipywidgets.HTML()
+        self._offer(0)
+        self._show()
+        self.run.observe(self.guarded(lambda change: self._show_measured()), "value")
+        for control in (self.measure, self.group):
+            control.observe(self.guarded(lambda change: self._show()), "value")
+        shown = (self.run, self.measure, self.status, self._stack, self.group, self._layers, self.shown_code)
+        self.box.children = (*shown, self.style)
+        if trains:
+            source.on_value(self._trained)
+
+    @property
+    def value(self) -> Drift | None:
+        """What moved in the chosen run; while it is being measured, this waits."""
+        self.wait()
+        self._measure()
+        return self._chosen and self._chosen.drift
+
+    @property
+    def code(self) -> str:
+        """The calls that measure the same."""
+        looked, lines = self._chosen, []
+        if self._training:
+            code = looked.code if looked else self._training.plan.code()
+            lines.append(f"run = ft.fit(base, data, ft.{code})")
+        lines.append(f"drift = ft.what_moved({self._name.format(self.run.value)})")
+        if self.group.value:
+            lines.append(f"drift.layers_of({self.group.value!r})")
+        return "\n".join(lines)
+
+    @property
+    def static(self) -> Record:
+        """What was measured; before that the run, or what the training panel would train."""
+        looked = self._chosen
+        return self._training.static if looked is None else looked.drift or looked.run
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        bundle = super()._repr_mimebundle_(include, exclude)
+        self._show_measured()
+        return bundle
+
+    def retire(self) -> None:
+        super().retire()
+        self._training = None
+        # A kernel keeps every widget; it should not keep the models that came by it.
+        self._looked = [looked for looked in self._looked if looked.drift]
+        self._offer(0)
+
+    @property
+    def _chosen(self) -> _Looked | None:
+        return None if self.run.value is None else self._looked[self.run.value]
+
+    def _trained(self, run: Run) -> None:
+        """Take a run that the training panel has just finished; this is called in its thread."""
+        if self._training and run:
+            self._looked = [*(looked for looked in self._looked if looked.drift), _Looked(run)]
+            self._offer(len(self._looked) - 1)
+            self._show_measured()
+
+    def _offer(self, chosen: int) -> None:
+        """List the runs, and choose one of them."""
+        self.run.options = [(f"{n + 1}: {shorten(looked.code, 80)}", n) for n, looked in enumerate(self._looked)]
+        self.run.index = chosen if self._looked else None
+
+    def _show_measured(self) -> None:
+        """Show the chosen run; if it has not been measured, that begins."""
+        self._show()
+        if self._chosen and not self._chosen.drift:
+            self.in_thread(self._measure)
+
+    def _measure(self) -> None:
+        """Compare base and tuned model, once a run; in a thread or not, so only traits are assigned."""
+        while (looked := self._chosen) and not looked.drift:  # another may be chosen meanwhile
+            self.say("Comparing the tuned model with its base, text by text: a few seconds, once.")
+            looked.drift = what_moved(looked.run)
+            looked.run = None
+            if looked is self._chosen:
+                self._show()
+                self.tell_listeners()
+
+    def _show(self) -> None:
+        """Draw the stack, and the layers of the chosen group."""
+        looked = self._chosen
+        drift = looked and looked.drift
+        groups = [group for group in drift.groups["group"] if group != "head"][::-1] if drift else []
+        if list(self.group.options) != groups:  # or the group that was chosen stays
+            self.group.options = groups
+            self.group.index = 0 if groups else None
+        self.run.disabled, self.group.disabled = not looked, not groups
+        self.show_code()
+        if drift:
+            chosen = self.group.value
+            self.say(drift.summary())
+            self._stack.value = stack(drift.groups, self.measure.value, from_zeros=looked.from_zeros, chosen=chosen)
+            self._layers.value = layers(drift, chosen)
+            return
+        self._stack.value = self._layers.value = ""
+        if not looked:
+            self.say("There is no run yet. When the training panel has finished one, what it moved shows here.")
+
+
+def _runs(source: Any) -> list[Run]:
+    if isinstance(source, TrainingPanel):
+        return [source.value] if source.value else []
+    runs = list(source) if isinstance(source, list | tuple) else [source]
+    if not runs or not all(isinstance(run, Run) for run in runs):
+        raise TypeError(f"source: expected a Run, a list of runs or a TrainingPanel, found {shorten(source)}")
+    return runs

@@ -1,0 +1,253 @@
+"""The training panel: start a run, watch it, stop it, and read its result beside a baseline and earlier runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import Any, NamedTuple
+
+import ipywidgets
+import pandas as pd
+
+from ftkit import baseline as baselines
+from ftkit import report, training
+from ftkit.data import Splits
+from ftkit.display import Record, count, escape, percent, record, seconds, shorten, table_html
+from ftkit.evaluation import Evaluation, Predictor, evaluate
+from ftkit.findings import FtkitError
+from ftkit.plan import Plan
+from ftkit.pretrained import Base
+from ftkit.record import Run
+from ftkit.widgets.freeze import FreezePanel
+from ftkit.widgets.live import Live
+from ftkit.widgets.panel import Panel, announced
+
+#: Runs of earlier panels for the same data stay comparable for as long as the kernel lives; so many are remembered.
+_MOST_REMEMBERED = 30
+_REMEMBERED: dict[str, list[Entry]] = {}
+#: One training at a time: two would share the processor, and the random numbers that make a run repeatable.
+_TRAINING = threading.Lock()
+_NOTE = "These rows also chose the epoch that was kept, which flatters a little: judge once, at the end, on test."
+
+
+class Entry(NamedTuple):
+    """What is remembered of a run when its model is gone: enough to list it and to compare with it."""
+
+    label: str
+    answers: Evaluation
+    row: dict[str, Any]
+
+
+@record
+class Untrained(Record):
+    """What a training panel shows before its first run.
+
+    Parameters
+    ----------
+    plan : Plan
+        What it would train.
+    """
+
+    plan: Plan
+
+    def summary(self) -> str:
+        return f"Nothing has been trained here yet. The plan: {self.plan.code()}"
+
+
+class TrainingPanel(Panel):
+    """Train on a button, watch the curves, stop and keep the best; then see whether it helped.
+
+    Only the last run's model is kept. Of earlier runs there are the answers on `valid`, so that every run can be
+    compared with every earlier one. `test` is not opened. A later panel for data of the same name stops this one's run.
+
+    Parameters
+    ----------
+    base : Base
+        The pretrained model; `fit` works on a copy of it.
+    data : Splits
+    plan : Plan or FreezePanel
+        What to train. A freeze panel is read when the training starts.
+    baseline : Evaluation or Predictor, optional
+        What the run has to beat: an evaluation on `data.valid`, or anything that can be scored on it. By default the
+        most frequent class; a frozen probe asks for more.
+
+    Attributes
+    ----------
+    value : Run or None
+        The last run.
+
+    Raises
+    ------
+    FtkitError
+        FT070, if the baseline was not scored on `data.valid`.
+    """
+
+    css_class = "ftkit-training"
+
+    def __init__(
+        self, base: Base, data: Splits, plan: Plan | FreezePanel, *, baseline: Evaluation | Predictor | None = None
+    ) -> None:
+        if isinstance(baseline, Evaluation) and not _same_rows(baseline, data):
+            raise FtkitError("FT070", f"{baseline.name!r} was not scored on data.valid; evaluate it there first.")
+        super().__init__(data.name)
+        self.base, self.data, self._source = base, data, plan
+        # Scored here, not at the start of a run: a run can be stopped at any time, and this cannot.
+        predictor = baselines.majority(data) if baseline is None else baseline
+        self._baseline = predictor if isinstance(predictor, Evaluation) else evaluate(predictor, data.valid)
+        self._run: Run | None = None
+        self._retired = self._filling = False
+        self._entries = _REMEMBERED.setdefault(data.name, [])
+        self._entries[:] = [entry for entry in self._entries if _same_rows(entry.answers, data)]
+
+        self.start_button, self.stop_button = (
+            ipywidgets.Button(description=words, layout={"width": "auto"})
+            for words in ("Start training", "Stop and keep the best")
+        )
+        self.start_button.button_style, self.stop_button.disabled = "primary", True
+        self.start_button.on_click(self.guarded(lambda button: self._start_clicked()))
+        self.stop_button.on_click(self.guarded(lambda button: self._stop_clicked()))
+        self._live, self._result, self._table = (ipywidgets.HTML() for _ in range(3))
+        look = {"layout": {"width": "34em"}, "style": {"description_width": "8em"}}
+        self.compare_with = ipywidgets.Dropdown(description="Compare with", **look)
+        self.compare_with.observe(self.guarded(lambda change: self._show_result()), "value")
+        self._after = ipywidgets.VBox([self.compare_with, self._result, self._table], layout={"display": "none"})
+        buttons = ipywidgets.HBox([self.start_button, self.stop_button])
+        self.box.children = (buttons, self.status, self._live, self._after, self.shown_code, self.style)
+        if isinstance(plan, Panel):
+            plan.on_value(lambda value: self.show_code())
+        self.show_code()
+        self.say("Nothing has been trained here yet.")
+        self._show_entries()
+
+    @property
+    def plan(self) -> Plan:
+        """What the next start would train."""
+        return self._source.value if isinstance(self._source, Panel) else self._source
+
+    @property
+    def value(self) -> Run | None:
+        """The last run, or None."""
+        return self._run
+
+    @property
+    def code(self) -> str:
+        """The calls that train and compare."""
+        return f"run = ft.fit(base, data, ft.{self.plan.code()})\nft.compare(baseline, run.on_valid)"
+
+    @property
+    def static(self) -> Record:
+        """The run; before there is one, a sentence that says so."""
+        return self._run or Untrained(plan=self.plan)
+
+    def run_blocking(self) -> Run:
+        """Train here and now, and return the run; one that is under way is waited for, and returned.
+
+        Interrupt the kernel to stop: the best weights so far are kept.
+        """
+        if self.busy:
+            self.wait()
+        else:
+            self._stop.clear()
+            self._train(self.plan, "Interrupt the kernel (the square in the toolbar) to stop and keep the best.")
+        return self._run
+
+    def retire(self) -> None:
+        self._retired = True
+        super().retire()
+        self.wait(5)
+        self._run = None
+        self.start_button.disabled = self.stop_button.disabled = True
+        self.say("A newer panel has taken this one's place.")
+
+    def _start_clicked(self) -> None:
+        if not self.start_button.disabled:
+            self.wait(1)  # the button is given back an instant before its thread has ended
+        if not self.busy:
+            plan = self.plan  # as the freeze panel stands now, not as it will stand later
+            self.start_button.disabled, self.stop_button.disabled = True, False
+            self.in_thread(lambda: self._train(plan, "You can go on reading, and stop at any time."))
+
+    def _stop_clicked(self) -> None:
+        self.stop()
+        self.stop_button.disabled = True
+        self.say("Stopping. The best weights so far are kept.")
+
+    def _train(self, plan: Plan, advice: str) -> None:
+        """Train, and show it; in a thread or not, so only traits are assigned."""
+        self.start_button.disabled, live = True, None
+        try:
+            while not _TRAINING.acquire(timeout=0.2):
+                if self.stopping:
+                    return self.say("Stopped before it began.")
+                self.say("Waiting for the training in another panel to end.")
+            try:
+                self.say(f"Training. {advice}")
+                live = Live(self._live, plan, (self._baseline.name, self._baseline.accuracy))
+                run = training.fit(self.base, self.data, plan, on_event=live.on_event, stop=lambda: self.stopping)
+            finally:
+                _TRAINING.release()
+            if not self._retired:
+                self._take(run, live)
+        except Exception as error:
+            if live:
+                live.draw("Ended without a result.")
+            self.show_error(error)
+            raise
+        finally:
+            self.start_button.disabled, self.stop_button.disabled = self._retired, True
+
+    def _take(self, run: Run, live: Live) -> None:
+        """Keep the run in the place of the one before, and show what came of it."""
+        self._run = run
+        number = 1 + max((entry.row["run"] for entry in self._entries), default=0)
+        answers = dataclasses.replace(run.on_valid, name=f"run {number}")
+        row = {
+            "run": number,
+            "plan": shorten(run.plan.code(), 200),
+            "kept epoch": run.best_epoch,
+            "valid right (%)": f"{100 * answers.accuracy:.1f}",
+            "time": seconds(run.train_s),
+            "ended early": run.stopped or "",
+        }
+        self._entries.append(Entry(f"{answers.name}: {run.plan.code()}", answers, row))
+        del self._entries[:-_MOST_REMEMBERED]
+        # First what is known, since the intervals of the comparison take a second where there are many classes.
+        live.draw(f"{count(run.n_steps)} steps in {seconds(run.train_s)}.")
+        self._result.value = ""
+        ended = f" It ended early: {run.stopped}." if run.stopped else ""
+        kept = f"Kept epoch {run.best_epoch}, with {percent(answers.accuracy)} of valid right."
+        found = "".join(f" {f.code}: {f.message}" for f in run.findings)
+        self.say(f"Finished {answers.name}.{ended} {kept}{found}")
+        self._show_entries()
+        self.tell_listeners()
+
+    def _show_entries(self) -> None:
+        """List the runs, and offer the earlier ones to compare the last one with."""
+        if self._entries:
+            rows = pd.DataFrame([entry.row for entry in reversed(self._entries)])
+            self._table.value = table_html(rows, "Runs of this session, the latest first")
+            self._after.layout.display = "flex"
+        self.compare_with.layout.display = "flex" if self._run else "none"
+        if self._run:
+            earlier = [(entry.label, entry.answers) for entry in self._entries[-2::-1]]
+            chosen = self.compare_with.value
+            self._filling = True
+            self.compare_with.options = [(self._baseline.name, self._baseline), *earlier]
+            kept = any(chosen is answers for _, answers in earlier)
+            self.compare_with.value = chosen if kept else self._baseline
+            self._filling = False
+            self._show_result()
+
+    def _show_result(self) -> None:
+        """Set the last run beside what was chosen to compare it with."""
+        before = self.compare_with.value
+        if not self._filling and before is not None:
+            after = self._entries[-1].answers
+            ((caption, scores),) = report.scoreboard(before, after).tables()
+            told, _, why = report.compare(before, after).summary().partition(". ")
+            verdict = announced(f"<b>{escape(told)}.</b> {escape(why)}")
+            self._result.value = f"{verdict}{table_html(scores, caption)}<p><small>{_NOTE}</small></p>"
+
+
+def _same_rows(answers: Evaluation, data: Splits) -> bool:
+    return answers.rows.texts == data.valid.texts and answers.rows.ids == data.valid.ids
