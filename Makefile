@@ -6,7 +6,7 @@ PY := .venv/bin/python
 INSTALL := $(PYTHON) tools/install.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch tour lab test quick notebooks claim clean
+.PHONY: help setup fetch tour lab app test quick notebooks claim clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ tour:  ## run the first lesson from start to end: its page and figures go to bui
 lab:  ## open the first lesson in JupyterLab
 	@$(INSTALL) lab
 	@$(PY) -m jupyterlab notebooks/00_start_here.ipynb
+
+app:  ## plan, train and judge in panels alone: an application, on this machine only
+	@$(INSTALL) app
+	@$(PY) tools/app.py
 
 test:  ## every check: style, layout, modules, lessons, browser, Binder
 	@$(INSTALL) lab test

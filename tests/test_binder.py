@@ -6,7 +6,12 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
+from importlib.metadata import requires
 from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,6 +38,30 @@ def test_every_dependency_is_pinned() -> None:
     lines = [line for extra in project["optional-dependencies"].values() for line in extra]
     extras = {normal(re.match(r"[\w.-]+", line)[0]) for line in lines}
     assert extras - {"ftkit"} <= set(pins(ROOT / "constraints.txt"))
+
+
+def brought(lines: Sequence[str], own: dict[str, list[str]]) -> set[str]:
+    """Names of all packages that these requirements bring with them here; ftkit's `own` extras are looked up."""
+    seen, left = set(), [Requirement(line) for line in lines]
+    while left:
+        requirement = left.pop()
+        for extra in ("", *requirement.extras):
+            if (place := (normal(requirement.name), extra)) in seen:
+                continue
+            seen.add(place)
+            inner = own.get(extra, []) if place[0] == "ftkit" else requires(requirement.name) or []
+            found = map(Requirement, inner)
+            left += [r for r in found if r.marker is None or r.marker.evaluate({"extra": extra})]
+    return {name for name, _ in seen} - {"ftkit"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the pins are those of Linux")
+def test_nothing_comes_along_unpinned_and_nothing_is_pinned_in_vain() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras, core = project["optional-dependencies"], project["dependencies"]
+    everything = [*core, *(f"ftkit[{extra}]" for extra in extras)]
+    assert brought(everything, extras) == set(pins(ROOT / "constraints.txt"))
+    assert brought(core, extras) == set(pins(ROOT / "binder" / "requirements.txt"))
 
 
 def test_binder_takes_the_build_of_torch_without_cuda() -> None:

@@ -97,7 +97,7 @@ def test_an_index_that_never_answers_is_given_up_in_time() -> None:
 
 
 def test_an_unknown_word_is_refused(tool: ModuleType) -> None:
-    with pytest.raises(SystemExit, match="unknown: labs; known: lab, test"):
+    with pytest.raises(SystemExit, match="unknown: labs; known: app, lab, test"):
         tool.main(["labs"])
 
 

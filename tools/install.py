@@ -2,6 +2,7 @@
 
     python tools/install.py             what the first lesson needs
     python tools/install.py lab         and JupyterLab
+    python tools/install.py app         and Voila, which shows a notebook as an application
     python tools/install.py lab test    and what the tests need, Chromium included where it can be had
 
 A second run does nothing: a stamp in .venv remembers what was installed, and from which pins.
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "ftkit-installed.json"
-EXTRAS = ("lab", "test")
+EXTRAS = ("app", "lab", "test")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 

@@ -103,15 +103,9 @@ def test_the_cells_below_use_what_the_panel_shows(lesson, panel):
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_the_panel_is_accessible(panel, theme):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page = panel.page
-    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
-    page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
-    found = Axe().run(page, context=".ftkit-freeze").response
-    assert len(found["passes"]) > 5, "it looked at something"
-    assert [(v["id"], v["help"]) for v in found["violations"] if v["impact"] in ("serious", "critical")] == []
+def test_the_panel_is_accessible(lesson, panel, theme):
+    lesson.wear(theme)
+    assert lesson.inaccessible(".ftkit-freeze") == []
 
 
 def test_a_hostile_name_is_shown_as_text(open_lesson):
@@ -123,7 +117,7 @@ def test_a_hostile_name_is_shown_as_text(open_lesson):
         f"""import dataclasses
 import ftkit as ft
 from ftkit.pretrained import Base
-from ftkit.widgets import FreezePanel
+from ftkit.widgets import FreezePanel, TrainingPanel, WhatMovedPanel
 
 class Odd(Base):
     @property
@@ -134,7 +128,10 @@ minilm = ft.load_pretrained("minilm")
 base = Odd(**{{f.name: getattr(minilm, f.name) for f in dataclasses.fields(minilm) if f.init}})
 pairs = [(f"{{word}} {{i}}", word) for word in ("good", {hostile!r}) for i in range(10)]
 data = ft.load_data(pairs, name={hostile!r})
-FreezePanel(base, data, ft.Plan(train=("head", {hostile!r})))""",
+freeze = FreezePanel(base, data, ft.Plan(train=("head", {hostile!r}), epochs=1))
+freeze""",
+        "training = TrainingPanel(base, data, freeze)\ntraining.run_blocking()\ntraining",
+        "WhatMovedPanel(training)",
         "data",
         "data.train.head(20)",
         "base",
@@ -146,9 +143,12 @@ FreezePanel(base, data, ft.Plan(train=("head", {hostile!r})))""",
     assert odd.errors() == []
     expect(odd.cell("sys.executable")).to_contain_text(sys.executable)
     panel = odd.page.locator(".ftkit-freeze")
-    expect(panel.locator("tbody th").last).to_have_text(hostile)
+    expect(panel.get_by_role("checkbox", name=f"{hostile} may move")).to_be_checked()
     expect(panel.get_by_label("What may move").locator("option").last).to_have_text(f"as given: head, {hostile}")
     expect(panel.locator("code")).to_contain_text(hostile)
+    expect(odd.page.locator(".ftkit-training").get_by_role("status").nth(1)).to_contain_text("run 1")
+    expect(odd.page.locator(".ftkit-moved").get_by_role("rowheader", name=hostile)).to_have_count(1)
+    expect(odd.page.locator(".ftkit-moved").get_by_role("status")).to_contain_text("CKA", timeout=30_000)
     for i, source in enumerate(sources[1:], 1):
         expect(odd.page.locator(".jp-Notebook .jp-Cell").nth(i).locator(".jp-OutputArea"), source).to_contain_text(
             hostile
