@@ -145,15 +145,8 @@ class Evaluation(Record):
         hits, answers, labels = np.moveaxis(self._counts.sum(axis=1), 1, 0).mean(axis=1, dtype=np.float64)
         precision, recall = hits / np.maximum(answers, 1e-9), hits / np.maximum(labels, 1e-9)
         f1 = 2 * hits / np.maximum(answers + labels, 1e-9)
-        return pd.DataFrame(
-            {
-                "class": self.rows.label_names,
-                "precision": precision,
-                "recall": recall,
-                "f1": f1,
-                "rows": labels.astype(int),
-            }
-        )
+        scores = {"precision": precision, "recall": recall, "f1": f1, "rows": labels.astype(int)}
+        return pd.DataFrame({"class": self.rows.label_names} | scores)
 
     def summary(self) -> str:
         low, high = self.interval()
@@ -196,10 +189,10 @@ def _macro_f1(sums: np.ndarray) -> np.ndarray:
     return f1.sum(axis=-1) / np.maximum((seen > 0).sum(axis=-1), 1)
 
 
-def resample_weights(n_units: int, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Return how often each unit is drawn in each bootstrap resample, shape (n_resamples, n_units), float32."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n_resamples).astype(np.float32)
+def resample_weights(n_units: int) -> np.ndarray:
+    """Return how often each unit is drawn in each bootstrap resample, shape (N_RESAMPLES, n_units), float32."""
+    rng = np.random.default_rng(0)
+    return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=N_RESAMPLES).astype(np.float32)
 
 
 def resampled_macro_f1(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -233,12 +226,8 @@ def evaluate(predictor: Predictor | Sequence[Predictor], rows: Rows, *, name: st
     """
     several = list(predictor) if isinstance(predictor, Sequence) else [predictor]
     proba = np.stack([np.asarray(p.predict_proba(rows.texts), dtype=np.float64) for p in several])
-    return Evaluation(
-        name=name or getattr(several[0], "name", type(several[0]).__name__),
-        proba=proba,
-        rows=rows,
-        opened=rows.open().opened,
-    )
+    name = name or getattr(several[0], "name", type(several[0]).__name__)
+    return Evaluation(name=name, proba=proba, rows=rows, opened=rows.open().opened)
 
 
 def cross_validate(
@@ -269,17 +258,6 @@ def cross_validate(
         at = [place[i] for i in splits.test.ids]
         for name, maker in makers.items():
             proba[name][number // k, at] = maker(splits).predict_proba(splits.test.texts)
-    rows = _pooled([s.test for s in folds[:k]])
+    every = data.joined()
+    rows = dataclasses.replace(every.take(np.argsort([place[i] for i in every.ids])), name="cross-validated")
     return {name: Evaluation(name=name, proba=p, rows=rows) for name, p in proba.items()}
-
-
-def _pooled(parts: Sequence[Rows]) -> Rows:
-    first = parts[0]
-    return dataclasses.replace(
-        first,
-        name="cross-validated",
-        texts=tuple(t for p in parts for t in p.texts),
-        labels=np.concatenate([p.labels for p in parts]),
-        groups=None if first.groups is None else tuple(g for p in parts for g in p.groups),
-        ids=tuple(i for p in parts for i in p.ids),
-    )

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-from ftkit import doctor
-from ftkit.display import Record, record, seconds, size
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from ftkit import doctor, plots
+from ftkit.data import Splits
+from ftkit.display import Record, count, record, seconds, size
+from ftkit.plan import Plan
+from ftkit.pretrained import Base
 
-    import pandas as pd
-
-    from ftkit.data import Splits
-    from ftkit.plan import Plan
-    from ftkit.pretrained import Base
+REPEATS = 5  # measurements, of which the median counts; two more warm up
 
 
 @record
@@ -67,16 +67,57 @@ class Estimate(Record):
             "expect to be off by a third either way."
         )
 
+
+@record
+class Estimates(Record):
+    """What several plans will roughly cost, side by side.
+
+    Parameters
+    ----------
+    estimates : tuple of Estimate
+    n_trained : tuple of int
+        How many weights may move in each plan.
+    """
+
+    estimates: tuple[Estimate, ...]
+    n_trained: tuple[int, ...]
+
+    def summary(self) -> str:
+        ranked = sorted(self.estimates, key=lambda e: e.train_s)
+        fastest, slowest = ranked[0], ranked[-1]
+        told = [f"{e.plan.words}: about {seconds(e.train_s)}" for e in (fastest, slowest)]
+        return f"{'; '.join(told)}. Expect each to be off by a third either way."
+
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
+        rows = [
+            (e.plan.words, count(n), seconds(e.train_s), size(e.peak_bytes))
+            for e, n in zip(self.estimates, self.n_trained, strict=True)
+        ]
+        return [("Estimates", pd.DataFrame(rows, columns=["what trains", "weights that may move", "time", "memory"]))]
 
-        frame = pd.DataFrame(
-            [("time", seconds(self.train_s)), ("memory", size(self.peak_bytes))], columns=["", "about"]
-        )
-        return [("Estimate", frame)]
+    def picture(self) -> tuple[Figure, str]:
+        names, took = [e.plan.words for e in self.estimates], [e.train_s for e in self.estimates]
+        told = "The backward pass goes down to the lowest group that trains, and no further."
+        return plots.bars(names, took, label="estimated seconds").figure, f"Estimated seconds for each plan. {told}"
 
 
-def calibrate(base: Base, data: Splits, *, repeats: int = 5) -> Calibration:
+def estimates(base: Base, data: Splits, plans: Sequence[Plan]) -> Estimates:
+    """Estimate what several plans cost, from one calibration.
+
+    Parameters
+    ----------
+    base : Base
+    data : Splits
+    plans : sequence of Plan
+    """
+    calibration = calibrate(base, data)
+    return Estimates(
+        estimates=tuple(estimate(base, data, plan, calibration) for plan in plans),
+        n_trained=tuple(plan.preview(base, len(data.label_names)).n_trained for plan in plans),
+    )
+
+
+def calibrate(base: Base, data: Splits) -> Calibration:
     """Measure for under a second what a batch of typical length costs on this machine.
 
     Parameters
@@ -84,11 +125,7 @@ def calibrate(base: Base, data: Splits, *, repeats: int = 5) -> Calibration:
     base : Base
     data : Splits
         A batch of its training rows is pushed through the encoder; nothing is trained.
-    repeats : int
-        Measurements, of which the median counts; two more warm up.
     """
-    import torch
-
     ids = base.tokenize(data.train.texts[:32])
     batch = base.batch(ids)
 
@@ -99,15 +136,13 @@ def calibrate(base: Base, data: Splits, *, repeats: int = 5) -> Calibration:
     weights = torch.nn.Parameter(torch.zeros(1_000_000))
     weights.grad = torch.zeros_like(weights)
     optimizer = torch.optim.AdamW([weights], fused=True)
-    n_blocks = sum(g.startswith("block ") for g in base.groups)
-    config = base.encoder.config
     # Kept by one block for its backward pass: about 16 vectors of hidden size a token, and two attention maps.
     n_tokens = batch["input_ids"].numel()
-    attention = 2 * n_tokens * batch["input_ids"].shape[1] * config.num_attention_heads
+    attention = 2 * n_tokens * batch["input_ids"].shape[1] * base.encoder.config.num_attention_heads
     return Calibration(
-        forward_s=_median_s(forward, repeats) * 32 / len(ids),
-        update_s=_median_s(optimizer.step, repeats),
-        n_blocks=n_blocks,
+        forward_s=_median_s(forward) * 32 / len(ids),
+        update_s=_median_s(optimizer.step),
+        n_blocks=sum(g.startswith("block ") for g in base.groups),
         n_train=len(data.train),
         n_valid=len(data.valid),
         activation_bytes=4 * (16 * n_tokens * base.hidden_size + attention) * 32 // len(ids),
@@ -153,9 +188,9 @@ def _n_blocks_crossed(trained: Sequence[str], n_blocks: int) -> int:
     return n_blocks - (0 if "embeddings" in trained else min(blocks, default=n_blocks))
 
 
-def _median_s(function: object, repeats: int) -> float:
+def _median_s(function: Callable[[], object]) -> float:
     times = []
-    for _ in range(repeats + 2):
+    for _ in range(REPEATS + 2):
         began = time.perf_counter()
         function()
         times.append(time.perf_counter() - began)

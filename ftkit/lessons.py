@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import copy
 import json
-import platform
 import re
 import sys
 import time
@@ -77,7 +76,7 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
 
 
 def with_parameters(source: str, values: Mapping[str, Any]) -> str:
-    """Return the source of a `parameters` cell with other values for some of its names; comments stay.
+    """Return the source of a `parameters` cell with other values for some of its names, on lines at its end.
 
     Parameters
     ----------
@@ -92,22 +91,12 @@ def with_parameters(source: str, values: Mapping[str, Any]) -> str:
         If a name is not assigned in the cell.
 
     >>> with_parameters("epochs = 4  # passes\\nlr = 1e-4", {"epochs": 1})
-    'epochs = 1  # passes\\nlr = 1e-4'
+    'epochs = 4  # passes\\nlr = 1e-4\\nepochs = 1'
     """
-    found = {
-        statement.targets[0].id: statement.value
-        for statement in ast.parse(source).body
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
-    }
-    if unknown := set(values) - set(found):
-        raise ValueError(f"the parameters cell assigns {sorted(found)}, not {sorted(unknown)}")
-    lines = source.encode().splitlines(keepends=True)  # ast counts columns in bytes
-    for name, node in sorted(found.items(), key=lambda item: -item[1].lineno):
-        if name in values:
-            first, last = node.lineno - 1, node.end_lineno - 1
-            tail = lines[last][node.end_col_offset :]
-            lines[first : last + 1] = [lines[first][: node.col_offset] + repr(values[name]).encode() + tail]
-    return b"".join(lines).decode()
+    stored = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    if unknown := set(values) - stored:
+        raise ValueError(f"the parameters cell assigns {sorted(stored)}, not {sorted(unknown)}")
+    return "\n".join([source, *(f"{name} = {value!r}" for name, value in values.items())])
 
 
 def execute(
@@ -227,24 +216,15 @@ def _told(result: Mapping[str, Any]) -> str:
 
 def _write_tour(path: str, names: Mapping[str, Any]) -> None:
     """Write the figures of the first lesson from the variables its kernel holds at the end."""
-    import numpy
-    import sklearn
     import torch
-    import transformers
 
-    from ftkit import __version__
-    from ftkit.doctor import peak_rss_bytes
+    from ftkit.doctor import peak_rss_bytes, versions
 
-    scores = {name: names[name] for name in ("zero", "tfidf", "probe", "tuned")}
-    before, after, data = scores["zero"], scores["tuned"], names["data"]
-    libraries = (torch, transformers, sklearn, numpy)
-    result = {
-        "accuracy_before": before.accuracy,
-        "accuracy_tfidf": scores["tfidf"].accuracy,
-        "accuracy_probe": scores["probe"].accuracy,
-        "accuracy_after": after.accuracy,
-        "macro_f1_before": before.macro_f1,
-        "macro_f1_after": after.macro_f1,
+    scores = {"before": names["zero"], "tfidf": names["tfidf"], "probe": names["probe"], "after": names["tuned"]}
+    data = names["data"]
+    result = {f"accuracy_{when}": score.accuracy for when, score in scores.items()}
+    result |= {f"macro_f1_{when}": scores[when].macro_f1 for when in ("before", "after")}
+    result |= {
         "verdict": names["verdict"].summary(),
         "rows": [
             {"name": s.name, "accuracy": s.accuracy, "interval": s.interval("accuracy"), "macro_f1": s.macro_f1}
@@ -256,8 +236,7 @@ def _write_tour(path: str, names: Mapping[str, Any]) -> None:
         "train_s": names["run"].train_s,
         "peak_rss_bytes": peak_rss_bytes(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "ftkit": __version__}
-        | {library.__name__: library.__version__ for library in libraries},
+        "versions": versions(),
     }
     Path(path).write_text(json.dumps(result, default=float), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Pure drawing: arrays and frames in, matplotlib Axes out, `ax=None` everywhere; never pyplot, never global state.
+"""Pure drawing: arrays and frames in, matplotlib Axes out; never pyplot, never global state.
 
 Functions make a `Figure` of their own when no Axes is given, so they are safe in threads and in widget callbacks.
 Differences never rest on colour alone: position, hatching or a label says the same.
@@ -6,12 +6,17 @@ Differences never rest on colour alone: position, hatching or a label says the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ftkit.display import shorten
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#2a6fbb", "#d9782d", "#b9bec6"  # told apart in the common forms of colour blindness
 
@@ -21,21 +26,20 @@ def axes(width: float = 6.4, height: float = 3.0) -> Axes:
     from matplotlib.figure import Figure
 
     ax = Figure(figsize=(width, height), layout="constrained").add_subplot()
-    _open(ax)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
-def _open(ax: Axes) -> None:
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+def _plain(text: object) -> str:
+    """Return a name such that a `$` in it is not read as mathematics."""
+    return str(text).replace("$", r"\$")
 
 
-def _names(ax: Axes, names: Sequence[str], limit: int = 44) -> None:
-    from ftkit.display import shorten
-
-    # A `$` in somebody's label would otherwise be read as mathematics.
-    ax.set_yticks(range(len(names)), [shorten(n, limit).replace("$", r"\$") for n in names], fontsize=8.5)
-    ax.invert_yaxis()
+def _names(ax: Axes, names: Sequence[str], label: str = "", *, first: str = "top") -> None:
+    ax.set_yticks(range(len(names)), [_plain(shorten(name, 44)) for name in names], fontsize=8.5)
+    ax.set_xlabel(label, parse_math=False)
+    if first == "top":
+        ax.invert_yaxis()
 
 
 def bars(names: Sequence[str], values: Sequence[float], *, label: str, ax: Axes | None = None) -> Axes:
@@ -52,8 +56,7 @@ def bars(names: Sequence[str], values: Sequence[float], *, label: str, ax: Axes 
     """
     ax = ax or axes(height=0.7 + 0.22 * len(names))
     ax.barh(range(len(names)), values, color=BLUE, height=0.72)
-    _names(ax, names)
-    ax.set_xlabel(label, parse_math=False)
+    _names(ax, names, label)
     return ax
 
 
@@ -84,15 +87,13 @@ def intervals(
     places = range(len(names))
     ax.hlines(places, lows, highs, color=BLUE, linewidth=2.5)
     ax.plot(estimates, places, "o", color=BLUE, markersize=7)
+    look = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "size": 8}
     for place, estimate in zip(places, estimates, strict=True):
-        ax.annotate(
-            f"{estimate:.1f}", (estimate, place), xytext=(0, 7), textcoords="offset points", ha="center", size=8
-        )
+        ax.annotate(f"{estimate:.1f}", (estimate, place), **look)
     if reference is not None:
         ax.axvline(reference, color="black", linestyle="--", linewidth=1)
-    _names(ax, names)
+    _names(ax, names, label)
     ax.set_ylim(len(names) - 0.4, -0.7)
-    ax.set_xlabel(label, parse_math=False)
     return ax
 
 
@@ -119,6 +120,12 @@ def history(frame: pd.DataFrame, *, best_epoch: int, ax: Axes | None = None) -> 
     return ax
 
 
+def _moving(moves: Sequence[bool]) -> dict[str, Any]:
+    """The look of bars: what moves is orange and hatched, what is frozen grey."""
+    colours, hatch = [ORANGE if m else GREY for m in moves], ["//" if m else "" for m in moves]
+    return {"color": colours, "hatch": hatch, "edgecolor": "white"}
+
+
 def layers(names: Sequence[str], counts: Sequence[int], trained: Sequence[bool], *, ax: Axes | None = None) -> Axes:
     """Draw a model as a stack, the input at the bottom: each group's parameters, filled and hatched where it trains.
 
@@ -130,17 +137,113 @@ def layers(names: Sequence[str], counts: Sequence[int], trained: Sequence[bool],
         Where to draw; a new figure if None.
     """
     ax = ax or axes(height=0.7 + 0.27 * len(names))
-    ax.barh(
-        range(len(names)),
-        [c / 1e6 for c in counts],
-        color=[ORANGE if t else GREY for t in trained],
-        hatch=["//" if t else "" for t in trained],
-        edgecolor="white",
-        height=0.8,
-    )
+    ax.barh(range(len(names)), [c / 1e6 for c in counts], height=0.8, **_moving(trained))
     for place, (n, t) in enumerate(zip(counts, trained, strict=True)):
         ax.annotate("trains" if t else "frozen", (n / 1e6, place), xytext=(4, -3), textcoords="offset points", size=8)
-    _names(ax, names)
-    ax.invert_yaxis()
-    ax.set_xlabel("parameters (millions)")
+    _names(ax, names, "parameters (millions)", first="bottom")
+    return ax
+
+
+def stack_beside_bars(names: Sequence[str], states: Sequence[str], columns: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw a model as a stack of boxes, the input at the bottom, and beside it a column of bars for each measure.
+
+    Parameters
+    ----------
+    names, states : sequences of the same length, in the order of the computation
+        The groups of a model, and the state written into each box; `"frozen"` is grey, any other filled and hatched.
+    columns : mapping of str to sequence of float
+        For each measure, named with its unit, a value a group; NaN draws nothing.
+        Zero is written as exactly 0, since an empty place could as well mean a small value.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.2 + 2.1 * len(columns), 0.8 + 0.31 * len(names)), layout="constrained")
+    stack, *others = figure.subplots(1, 1 + len(columns), sharey=True, width_ratios=[1.1, *[2] * len(columns)])
+    places, look = range(len(names)), _moving([state != "frozen" for state in states])
+    stack.barh(places, 1, height=0.86, **look)
+    for place, state in zip(places, states, strict=True):
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
+        stack.annotate(state, (0.5, place), ha="center", va="center", size=7.5, bbox=box)
+    stack.set_xticks([])
+    stack.spines[["top", "right", "bottom"]].set_visible(False)
+    for ax, (label, values) in zip(others, columns.items(), strict=True):
+        ax.spines[["top", "right"]].set_visible(False)
+        shown = [v if v == v else 0.0 for v in values]
+        ax.barh(places, shown, height=0.7, **look)
+        for place, value in zip(places, values, strict=True):
+            if value == value:
+                told = "exactly 0" if value == 0 else f"{value:.2g}"
+                ax.annotate(told, (value, place), xytext=(3, -3), textcoords="offset points", size=7.5)
+        ax.set_xlim(0, 1.35 * max([*shown, 1e-9]))
+        ax.set_xlabel(label, parse_math=False, fontsize=8.5)
+        ax.tick_params(axis="x", labelsize=7.5)
+    _names(stack, names, first="bottom")
+    return figure
+
+
+def curve(
+    values: Sequence[Any], scores: np.ndarray, *, x_label: str, label: str, reference: tuple[str, float] | None = None
+) -> Axes:
+    """Draw every score as a dot over the value it belongs to, and a line through the means of numbers.
+
+    Parameters
+    ----------
+    values : sequence
+        Numbers, drawn to scale (a logarithmic one where they are all positive and span a factor of ten or more), or
+        names, drawn side by side, each with a bar at its mean.
+    scores : numpy.ndarray, shape (n_values, n_repeats)
+    x_label, label : str
+        What the values and the scores are, with their units.
+    reference : tuple of str and float, optional
+        A name and a score to mark with a dashed line.
+    """
+    ax = axes()
+    numbers = all(isinstance(v, int | float) for v in values)
+    places = list(values) if numbers else list(range(len(values)))
+    if numbers and min(places) > 0 and max(places) >= 10 * min(places):
+        ax.set_xscale("log")
+        ax.minorticks_off()
+    if numbers:
+        ax.plot(places, scores.mean(axis=1), "-", color=BLUE, linewidth=1.5)
+    else:  # a line would promise something between two names
+        ax.plot(places, scores.mean(axis=1), "_", color=BLUE, markersize=28, markeredgewidth=1.5)
+        ax.set_xlim(-0.5, len(values) - 0.5)
+    for repeat in scores.T:
+        ax.plot(places, repeat, "o", color=BLUE, markersize=5, alpha=0.6, markeredgewidth=0)
+    if reference:
+        ax.axhline(reference[1], color="black", linestyle="--", linewidth=1, label=_plain(reference[0]))
+        ax.legend(frameon=False, fontsize=8.5)
+    ax.set_xticks(places, [_plain(v) for v in values], fontsize=8.5)
+    ax.set_xlabel(x_label, parse_math=False)
+    ax.set_ylabel(label, parse_math=False)
+    return ax
+
+
+def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float] | None = None) -> Axes:
+    """Draw how often whole numbers occur, those beyond a mark hatched.
+
+    Parameters
+    ----------
+    values : sequence of float
+        Whole numbers from 0 on. The largest one in twenty may all stand in the last bar, so that a few do not squeeze
+        the rest; the axis then says so.
+    label : str
+        What the values are, with their unit.
+    mark : tuple of str and float, optional
+        A name and a value to mark with a dashed line.
+    """
+    ax, values = axes(), np.asarray(values, dtype=float)
+    edge = max(np.quantile(values, 0.95), 1.5 * mark[1] if mark else 1)
+    # Bars end at the mark and not around it: none is half this and half that.
+    step = mark[1] / max(1, round(mark[1] * 30 / edge)) if mark else edge / 30
+    edges = np.arange(np.ceil(edge / step) + 1) * step + 0.5
+    shown, limit = np.clip(values, edges[0], edges[-1]), mark[1] if mark else np.inf
+    ax.hist(shown[values <= limit], edges, color=BLUE)
+    if mark:
+        ax.hist(shown[values > limit], edges, color=ORANGE, hatch="//", edgecolor="white", label="beyond it")
+        ax.axvline(limit + 0.5, color="black", linestyle="--", linewidth=1, label=_plain(mark[0]))
+        ax.legend(frameon=False, fontsize=8.5)
+    more = f" (last bar: {edges[-2]:,.0f} or more)" if values.max() > edges[-1] else ""
+    ax.set_xlabel(label + more, parse_math=False)
+    ax.set_ylabel("texts")
     return ax

@@ -54,9 +54,6 @@ class Predictions(Record):
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __getitem__(self, place: int) -> Any:
-        return self.labels[place]
-
     def summary(self) -> str:
         return f"{len(self)} {'answer' if len(self) == 1 else 'answers'}."
 
@@ -169,11 +166,6 @@ class Run(Record):
             digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        """Hashes of the data and of the tuned weights."""
-        return {"data_sha256": self.data.fingerprint(), "weights_sha256": self.weights_sha256}
-
     def frame(self) -> pd.DataFrame:
         """Return the history, one row an epoch."""
         import pandas as pd
@@ -191,24 +183,19 @@ class Run(Record):
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         import pandas as pd
 
-        shown = [
-            {
-                "epoch": int(h["epoch"]),
-                "training loss": "" if np.isnan(h["train_loss"]) else f"{h['train_loss']:.3f}",
-                "valid loss": f"{h['valid_loss']:.3f}",
-                "valid accuracy": f"{h['accuracy']:.3f}",
-                "valid macro-F1": f"{h['macro_f1']:.3f}",
-                "kept": "yes" if h["epoch"] == self.best_epoch else "",
-            }
-            for h in self.history
-        ]
+        columns = ["epoch", "training loss", "valid loss", "valid accuracy", "valid macro-F1", "kept"]
+        rows = []
+        for h in self.history:
+            train_loss = "" if np.isnan(h["train_loss"]) else f"{h['train_loss']:.3f}"
+            on_valid = (f"{h[name]:.3f}" for name in ("valid_loss", "accuracy", "macro_f1"))
+            rows.append((int(h["epoch"]), train_loss, *on_valid, "yes" if h["epoch"] == self.best_epoch else ""))
         still = dict.fromkeys(self.moved, "0 (frozen)") | dict.fromkeys(self.trained, "0 (went back to the start)")
         if self.best_epoch:
             begun = self.plan.stage(list(self.moved), self.best_epoch)
             still |= {g: "0 (its turn came later)" for g in self.trained if g not in begun}
         moved = [(g, f"{100 * m:.2f} %" if m else still[g]) for g, m in self.moved.items()]
         tables = [
-            ("Epochs (0 is before the first step)", pd.DataFrame(shown)),
+            ("Epochs (0 is before the first step)", pd.DataFrame(rows, columns=columns)),
             ("How far each group moved", pd.DataFrame(moved, columns=["group", "relative change"])),
         ]
         if self.findings:

@@ -17,7 +17,10 @@ from ftkit import display
 from ftkit.display import Record
 
 BAD = "<img src=x onerror=alert(1)>"
-CORE = "findings data.rows data.splits pretrained evaluation baseline plan record forecast report".split()
+CORE = [
+    "findings", "data.rows", "data.splits", "pretrained.base", "pretrained.pieces", "pretrained.looking", "evaluation",
+    "baseline", "baseline.blocks", "plan", "record", "forecast", "report",
+]  # fmt: skip
 
 
 def _poisoned(rows):
@@ -35,10 +38,12 @@ def _poisoned(rows):
 @functools.cache
 def records() -> dict[str, tuple[Record, str]]:
     """Every record of the core with `BAD` wherever a name, label or text can stand; and a number it must tell."""
-    from ftkit import baseline, evaluation, findings, report, training
-    from ftkit.data import Splits
-    from ftkit.forecast import Estimate
+    from ftkit import baseline, evaluation, findings, pretrained, report, training
+    from ftkit.data import Card, Splits
+    from ftkit.forecast import Estimate, Estimates
     from ftkit.plan import Plan, Preview
+    from ftkit.pretrained.pieces import Piece, Tokens
+    from ftkit.report.curves import Curve
 
     clean = tiny.splits(grouped=True)
     finding = findings.Finding(code="FT061", message=f"{BAD} in row 17")
@@ -51,15 +56,35 @@ def records() -> dict[str, tuple[Record, str]]:
     after = evaluation.evaluate(run, data.test, name=f"tuned {BAD}")
     multiple = dataclasses.replace(tiny.rows("test", 6, seed=0, kind="multiple"), label_names=(BAD, "b", "c"))
     many = evaluation.Evaluation(name=BAD, proba=np.full((1, 6, 3), 0.7), rows=multiple)
+    broken = ((Piece(BAD, 0, 0, 5, False), Piece(BAD, 0, 5, len(BAD), True)),)
     changed = pd.DataFrame([(BAD, BAD, BAD, BAD, 0.5)], columns=["text", "label", "before", "after", "confidence"])
+    card = Card(name=BAD, title=BAD, task=BAD, source=BAD, licence=BAD, counts={BAD: 1234, "b": 7}, grouped_by=BAD)
+    estimate = Estimate(plan=plan.but(train=BAD), train_s=42.4, peak_bytes=501_000_000)
+    scores = np.array([[0.5], [0.75]])
+    curve = Curve(values=(BAD, "b"), seeds=(0,), scores=scores, seconds=scores, x_label=BAD, scored_on=BAD)
     explained = dict(title=BAD, cause=BAD, consequence=BAD, fix=BAD)
     return {
         "Rows": (data.test, "30 test rows"),
         "Splits": (data, "60 train"),
         "Base": (base, f"{base.n_parameters:,}"),
+        "Tokens": (Tokens(texts=(BAD,), pieces=broken, max_tokens=7), "1 word in 1 text make 2 pieces"),
+        "Nearest": (pretrained.nearest(base, BAD, data.test), "30 texts"),
+        "Trace": (pretrained.trace(base, f"{BAD} heart"), "16"),
+        "BlockProbes": (baseline.probe_blocks(base, data), "30 valid rows"),
         "Plan": (plan.but(train=(BAD,), rates={BAD: 0.25}), "0.25"),
-        "Preview": (Preview(plan=plan, sizes={BAD: 1234, "head": 51}, trained=(BAD,)), "1,234 of 1,285"),
-        "Estimate": (Estimate(plan=plan.but(train=BAD), train_s=42.4, peak_bytes=501_000_000), "42 s"),
+        "Preview": (
+            Preview(
+                plan=plan.but(train=(BAD,)),
+                sizes={BAD: 1234, "head": 51},
+                moving={BAD: 1234, "head": 0},
+                rates={BAD: 1e-4},
+            ),
+            "1,234 of 1,285",
+        ),
+        "Card": (card, "1,241"),
+        "Estimate": (estimate, "42 s"),
+        "Estimates": (Estimates(estimates=(estimate,), n_trained=(1234,)), "1,234"),
+        "Curve": (curve, "75.0 %"),
         "Run": (run, f"{run.history[1]['valid_loss']:.3f}"),
         "Evaluation": (after, f"{after.accuracy:.3f}"),
         "Evaluation of multiple labels": (many, f"{many.macro_f1:.3f}"),
@@ -74,7 +99,9 @@ def records() -> dict[str, tuple[Record, str]]:
 
 
 NAMES = [
-    "Rows", "Splits", "Base", "Plan", "Preview", "Estimate", "Run", "Evaluation", "Evaluation of multiple labels",
+    "Rows", "Splits", "Base", "Tokens", "Nearest", "Trace", "BlockProbes", "Plan", "Preview", "Card", "Estimate",
+    "Estimates", "Curve", "Run",
+    "Evaluation", "Evaluation of multiple labels",
     "Comparison", "Changed", "Scoreboard", "Predictions", "Baseline", "Finding", "Explanation",
 ]  # fmt: skip
 
@@ -117,7 +144,7 @@ def test_markup_in_names_labels_and_texts_stays_text(name):
     assert display.escape(BAD)[:20] in shown._repr_html_()  # the poison is there, disarmed
     assert all(a.get("src", "").startswith("data:image/png;base64,") for a in page.of("img"))
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
-    assert {tag for tag, _ in page.tags} <= set("style div p small table caption thead tbody tr th td img".split())
+    assert {tag for tag, _ in page.tags} <= set("style div p small span table caption thead tbody tr th td img".split())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -53,20 +53,20 @@ def test_the_cpu_quota_of_version_1(tmp_path, controller, quota, expected):
 def test_no_control_groups_means_no_limit(tmp_path):
     assert doctor.cpu_quota(tmp_path) == float("inf")
     assert doctor.n_threads(tmp_path) == 8
-    assert doctor.memory_limit_bytes(tmp_path) == psutil.virtual_memory().total
+    assert doctor.memory_bytes(tmp_path)[0] == psutil.virtual_memory().total
 
 
 def test_a_limit_on_a_group_above_holds(tmp_path):
     version_2(tmp_path, "/pod/container", cpu__max="max 100000", memory__max="max")
     write(tmp_path, {"sys/fs/cgroup/pod/cpu.max": "200000 100000", "sys/fs/cgroup/pod/memory.max": str(500 * MB)})
     assert doctor.n_threads(tmp_path) == 2
-    assert doctor.memory_limit_bytes(tmp_path) == 500 * MB
+    assert doctor.memory_bytes(tmp_path)[0] == 500 * MB
 
 
 def test_the_hosts_path_inside_a_container_still_finds_the_limit(tmp_path):
     write(tmp_path, {"proc/self/cgroup": "4:memory:/docker/0123abcd"})
     write(tmp_path, {"sys/fs/cgroup/memory/memory.limit_in_bytes": str(700 * MB)})
-    assert doctor.memory_limit_bytes(tmp_path) == 700 * MB
+    assert doctor.memory_bytes(tmp_path)[0] == 700 * MB
 
 
 def test_a_wish_for_fewer_threads_is_kept(tmp_path, monkeypatch):
@@ -81,8 +81,8 @@ def test_memory_of_version_2_counts_the_file_cache_as_free(tmp_path):
         tmp_path, memory__max=str(300 * MB), memory__current=str(200 * MB),
         memory__stat=f"anon 5\ninactive_file {150 * MB}",
     )  # fmt: skip
-    assert doctor.memory_limit_bytes(tmp_path) == 300 * MB
-    assert doctor.memory_available_bytes(tmp_path) == 250 * MB
+    assert doctor.memory_bytes(tmp_path)[0] == 300 * MB
+    assert doctor.memory_bytes(tmp_path)[1] == 250 * MB
 
 
 def test_memory_of_version_1(tmp_path):
@@ -90,13 +90,13 @@ def test_memory_of_version_1(tmp_path):
         tmp_path, "memory", memory__limit_in_bytes=str(300 * MB), memory__usage_in_bytes=str(280 * MB),
         memory__stat=f"total_inactive_file {30 * MB}",
     )  # fmt: skip
-    assert doctor.memory_limit_bytes(tmp_path) == 300 * MB
-    assert doctor.memory_available_bytes(tmp_path) == 50 * MB
+    assert doctor.memory_bytes(tmp_path)[0] == 300 * MB
+    assert doctor.memory_bytes(tmp_path)[1] == 50 * MB
 
 
 def test_the_number_that_means_unlimited_is_not_a_limit(tmp_path):
     version_1(tmp_path, "memory", memory__limit_in_bytes="9223372036854771712", memory__usage_in_bytes="5")
-    assert doctor.memory_limit_bytes(tmp_path) == psutil.virtual_memory().total
+    assert doctor.memory_bytes(tmp_path)[0] == psutil.virtual_memory().total
 
 
 def test_held_memory_grows_with_what_is_held_and_the_peak_stays():
@@ -128,8 +128,7 @@ def healthy(monkeypatch):
     """A machine without findings, whose properties a test can then make worse."""
     for name, value in {
         "measured_speed": (1e11, 1e11, 1.0),
-        "memory_limit_bytes": 8_000 * MB,
-        "memory_available_bytes": 4_000 * MB,
+        "memory_bytes": (8_000 * MB, 4_000 * MB),
         "n_cores": 4,
         "n_threads": 4,
         "cpu_quota": float("inf"),
@@ -155,7 +154,7 @@ def test_a_healthy_machine_has_no_findings_and_says_so_in_a_sentence(healthy):
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        ("memory_limit_bytes", 1_900 * MB, "FT040"),
+        ("memory_bytes", (1_900 * MB, 900 * MB), "FT040"),
         ("_gpu", ("CUDA", None), "FT041"),
         ("_disk_free_bytes", 900 * MB, "FT042"),
         ("cpu_quota", 1.5, "FT043"),

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from ftkit.forecast import Calibration, calibrate, estimate
+from ftkit.forecast import Calibration, calibrate, estimate, estimates
 from ftkit.plan import Plan
 
 FREEZING = ["all", "blocks", "top 2", "top 1", "head"]  # each freezes more than the one before
@@ -91,3 +91,17 @@ def test_measuring_changes_neither_the_model_nor_the_data(base, data):
 
 def test_an_estimate_says_that_it_is_one(base, data, given):
     assert estimate(base, data, Plan(), given).summary().startswith("Roughly ")
+
+
+def test_several_plans_stand_side_by_side(base, data):
+    plans = [Plan(train="head"), Plan(train="all", tensors="bias"), Plan(train="all")]
+    bill = estimates(base, data, plans)
+    assert bill.frame()["what trains"].tolist() == ["head", "all, bias vectors only", "all"]
+    assert list(bill.n_trained) == [p.preview(base, 3).n_trained for p in plans]
+    assert bill.estimates[0].train_s < bill.estimates[1].train_s < bill.estimates[2].train_s
+
+
+def test_gradual_unfreezing_costs_less_than_all_at_once(base, data, given):
+    plan = Plan(train="blocks", epochs=4)
+    at_once, gradual = (estimate(base, data, p, given).train_s for p in (plan, plan.but(gradual=True)))
+    assert gradual < at_once

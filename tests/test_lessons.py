@@ -58,13 +58,17 @@ def test_a_failing_cell_stops_the_lesson_and_shows_its_traceback(lesson: Path) -
 @pytest.mark.parametrize(
     ("source", "values", "expected"),
     [
-        ("a = 1\nb = 2  # keep", {"b": 0.5}, "a = 1\nb = 0.5  # keep"),
-        ("a = (\n    1,\n    2,\n)  # sizes\nb = 3", {"a": (1,), "b": "é"}, "a = (1,)  # sizes\nb = 'é'"),
-        ("é = 'ü'; a = 1", {"a": 2}, "é = 'ü'; a = 2"),
+        ("a = 1\nb = 2  # two", {"b": 0.5}, {"a": 1, "b": 0.5}),
+        ("a = (\n    1,\n    2,\n)  # sizes\nb = 3", {"a": (1,), "b": "é"}, {"a": (1,), "b": "é"}),
+        ("é = 'ü'; a = 1  # both", {"a": 2}, {"é": "ü", "a": 2}),
+        ("a, b = 1, 2", {}, {"a": 1, "b": 2}),
     ],
 )
-def test_parameters_are_replaced_and_comments_stay(source: str, values: dict, expected: str) -> None:
-    assert lessons.with_parameters(source, values) == expected
+def test_parameters_are_replaced_and_what_was_written_stays(source: str, values: dict, expected: dict) -> None:
+    changed, found = lessons.with_parameters(source, values), {}
+    exec(changed, {}, found)
+    assert found == expected
+    assert changed.startswith(source)
 
 
 def test_an_unknown_parameter_is_an_error() -> None:

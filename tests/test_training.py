@@ -130,7 +130,7 @@ def test_gradual_unfreezing_lets_one_more_group_move_each_epoch(base, data):
         # As long as the plan is the same, the first epochs of a run are those of any other.
         seen = []
 
-        def stop(n=epochs):
+        def stop(n=epochs, seen=seen):
             return sum(e.kind == "epoch" for e in seen) > n
 
         run = fit(base, data, plan, on_event=seen.append, stop=stop)
@@ -579,3 +579,9 @@ def test_the_time_to_go_is_told_where_it_is_worth_waiting_for(capsys):
 def test_nothing_is_printed_when_nobody_listens(base, data, capsys):
     fit(base, data, FAST)
     assert capsys.readouterr().out == ""
+
+
+def test_memory_is_given_back_where_the_system_takes_it_and_nothing_fails_elsewhere(monkeypatch):
+    training.give_back_memory()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())  # a C library without that function
+    training.give_back_memory()

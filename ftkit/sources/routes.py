@@ -6,7 +6,6 @@ Each function fills a folder with a pinned set, every byte of it checked, or rai
 from __future__ import annotations
 
 import contextlib
-import errno
 import fnmatch
 import hashlib
 import importlib.util
@@ -33,11 +32,14 @@ _CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runti
 
 
 class Failed(Exception):
-    """A route could not bring a set; `wrong_bytes` if it brought something else than what is pinned."""
+    """A route could not bring a set."""
 
-    def __init__(self, reason: str, *, wrong_bytes: bool = False) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(shorten(redact(reason), 250))
-        self.wrong_bytes = wrong_bytes
+
+
+class WrongBytes(Failed):
+    """A route brought something else than what is pinned."""
 
 
 def redact(text: str) -> str:
@@ -60,18 +62,13 @@ def from_wheel(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> 
     if wheel is None or not wheel.is_file():
         wheel = _download(name, pin, folder.with_name("download"), progress)
     with wheel.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != pin["sha256"]:
-        raise Failed(
-            f"{wheel.name} has sha256 {found[:12]}…, the pinned one {pin['sha256'][:12]}…; it was not opened",
-            wrong_bytes=True,
-        )
+        _same(f"{wheel.name}, which was not opened,", hashlib.file_digest(file, "sha256").hexdigest(), pin)
     try:
         with zipfile.ZipFile(wheel) as archive:
             for local, member in pin["members"].items():
                 (_pack if "pattern" in member else _extract)(archive, member, _inside(folder, local))
     except _CORRUPT as error:
-        raise Failed(f"{wheel.name} is not a whole zip file ({error})", wrong_bytes=True) from None
+        raise WrongBytes(f"{wheel.name} is not a whole zip file ({error})") from None
 
 
 def from_hub(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> None:
@@ -90,8 +87,6 @@ def from_hub(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> No
         try:
             path = hf_hub_download(pin["hub"], member.get("hub_path", local), revision=pin["revision"], tqdm_class=Bar)
         except Exception as error:  # the client raises its own errors, its HTTP library's and the system's
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise
             raise Failed(said(error)) from None
         with Path(path).open("rb") as source:
             _pour(source, _inside(folder, local), member)
@@ -133,16 +128,13 @@ def _download(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> P
     # pip writes to its temporary folder first: inside ours it can be watched, and is cleared away with it.
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     log = folder / "pip.log"
+    shown = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False, "disable": not progress, "file": sys.stderr}
+    unheard = dict.fromkeys(("stdin", "stdout"), subprocess.DEVNULL)
     with (
         log.open("wb") as messages,
-        tqdm(
-            desc=f"Downloading {name}", total=pin["bytes"], unit="B", unit_scale=True, delay=1, leave=False,
-            disable=not progress, file=sys.stderr,
-        ) as bar,
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=messages, env=environment
-        ) as pip,
-    ):  # fmt: skip
+        tqdm(desc=f"Downloading {name}", total=pin["bytes"], **shown) as bar,
+        subprocess.Popen(command, **unheard, stderr=messages, env=environment) as pip,
+    ):
         try:
             while pip.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -173,14 +165,11 @@ def _extract(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> 
     try:
         info = archive.getinfo(member["member"])
     except KeyError:
-        raise Failed(f"the wheel has no {member['member']}", wrong_bytes=True) from None
-    _plain(info, member["bytes"])
+        raise WrongBytes(f"the wheel has no {member['member']}") from None
     if info.file_size != member["bytes"]:
-        raise Failed(
-            f"{info.filename} has {count(info.file_size)} bytes, the pinned one {count(member['bytes'])}",
-            wrong_bytes=True,
-        )
-    with archive.open(info) as source:
+        sizes = f"{count(info.file_size)} bytes, the pinned one {count(member['bytes'])}"
+        raise WrongBytes(f"{info.filename} has {sizes}; it was not unpacked")
+    with _plain(archive, info) as source:
         _pour(source, target, member)
 
 
@@ -193,22 +182,21 @@ def _pack(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> Non
         if path.parent == place.parent and fnmatch.fnmatchcase(path.name, place.name):
             infos[path.name] = info
     if sum(info.file_size for info in infos.values()) > member["bytes"]:
-        raise Failed(f"{place} unpacks to more than the {count(member['bytes'])} bytes pinned", wrong_bytes=True)
+        raise WrongBytes(f"{place} unpacks to more than the {count(member['bytes'])} bytes pinned")
     rows = []
     with zipfile.ZipFile(target, "w") as packed:
         for name, info in sorted(infos.items()):
-            _plain(info, member["bytes"])
-            content = archive.read(info)
+            with _plain(archive, info) as source:
+                content = source.read()
             rows.append((name, hashlib.sha256(content).hexdigest()))
             packed.writestr(zipfile.ZipInfo(name), content)  # a ZipInfo has a fixed date: same content, same zip
     _same(str(place), _listing(rows), member)
 
 
-def _plain(info: zipfile.ZipInfo, limit: int) -> None:
+def _plain(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16):
-        raise Failed(f"{info.filename} in the wheel is not a plain file", wrong_bytes=True)
-    if info.file_size > limit:
-        raise Failed(f"{info.filename} unpacks to more than the {count(limit)} bytes pinned", wrong_bytes=True)
+        raise WrongBytes(f"{info.filename} in the wheel is not a plain file")
+    return archive.open(info)
 
 
 def _pour(source: IO[bytes], target: Path, member: dict[str, Any]) -> None:
@@ -224,13 +212,13 @@ def _pour(source: IO[bytes], target: Path, member: dict[str, Any]) -> None:
 
 def _same(what: str, found: str, member: dict[str, Any]) -> None:
     if found != member["sha256"]:
-        raise Failed(f"{what} has sha256 {found[:12]}…, the pinned one {member['sha256'][:12]}…", wrong_bytes=True)
+        raise WrongBytes(f"{what} has sha256 {found[:12]}…, the pinned one {member['sha256'][:12]}…")
 
 
 def _inside(folder: Path, local: str) -> Path:
     path = PurePosixPath(local)
     if path.is_absolute() or ".." in path.parts or "\\" in local or ":" in local:
-        raise Failed(f"{local} would be written outside the cache", wrong_bytes=True)
+        raise WrongBytes(f"{local} would be written outside the cache")
     return folder / path
 
 

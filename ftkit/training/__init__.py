@@ -14,7 +14,7 @@ from ftkit import baseline, evaluation, tasks
 from ftkit.display import record, seconds
 from ftkit.findings import Finding, FtkitError
 from ftkit.record import Run, environment
-from ftkit.training.steps import batches, better, make_optimizer, rate_factor, set_modes
+from ftkit.training.steps import batches, better, give_back_memory, make_optimizer, rate_factor, set_modes
 
 if TYPE_CHECKING:
     from ftkit.data import Rows, Splits
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ftkit.pretrained import Base
 
 
-__all__ = ["Event", "batches", "better", "fit", "make_optimizer", "rate_factor", "say_epochs", "set_modes"]
+__all__ = [
+    "Event", "batches", "better", "fit", "give_back_memory", "make_optimizer", "rate_factor", "say_epochs", "set_modes",
+]  # fmt: skip
 
 
 @record
@@ -178,6 +180,9 @@ def fit(
         # The unfinished epoch is dropped with the rest of what came after the best one.
         model.load_state_dict(best, strict=False)
         model.eval().requires_grad_(False)
+        moved, optimized = _moved(model, base, groups, start), _held(optimizer, model, groups)
+    del optimizer, schedule, best, start
+    give_back_memory()
     return Run(
         base=base,
         plan=plan,
@@ -185,8 +190,8 @@ def fit(
         model=model,
         history=tuple(history),
         best_epoch=best_epoch,
-        moved=_moved(model, base, groups, start),
-        optimized=_held(optimizer, model, groups),
+        moved=moved,
+        optimized=optimized,
         losses=tuple(losses),
         valid_proba=valid_proba,
         n_steps=len(losses),
