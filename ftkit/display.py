@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,9 +103,13 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f}"
 
 
+def _is_figure(value: object) -> bool:
+    """Whether a cell shows a number, with a unit or so, and is not a sentence that begins with one."""
+    return isinstance(value, int | float) or bool(re.fullmatch(r"[+-]?\.?\d.{0,22}", str(value)))
+
+
 def _cell(value: object) -> str:
-    number = isinstance(value, int | float) or (isinstance(value, str) and value[:1] in "0123456789+-" and value != "")
-    return f'<td class="n">{escape(value)}</td>' if number else f"<td>{escape(value)}</td>"
+    return f'<td class="n">{escape(value)}</td>' if _is_figure(value) else f"<td>{escape(value)}</td>"
 
 
 def table_html(frame: pd.DataFrame, caption: str) -> str:
@@ -120,7 +125,7 @@ def table_text(frame: pd.DataFrame, caption: str) -> str:
         [shorten(v, 60) for v in row] for row in frame.itertuples(index=False, name=None)
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    numeric = [all(c[:1] in "0123456789+-" for c in column[1:] if c) for column in zip(*cells, strict=True)]
+    numeric = [all(map(_is_figure, filter(None, column[1:]))) for column in zip(*cells, strict=True)]
     lines = [
         "  " + "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
         for row in cells

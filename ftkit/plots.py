@@ -174,7 +174,7 @@ def stack_beside_bars(names: Sequence[str], states: Sequence[str], columns: Mapp
             if value == value:
                 told = "exactly 0" if value == 0 else f"{value:.2g}"
                 ax.annotate(told, (value, place), xytext=(3, -3), textcoords="offset points", size=7.5)
-        ax.set_xlim(0, 1.35 * max([*shown, 1e-9]))
+        ax.set_xlim(0, 1.35 * max(shown, default=0) or 1)
         ax.set_xlabel(label, parse_math=False, fontsize=8.5)
         ax.tick_params(axis="x", labelsize=7.5)
     _names(stack, names, first="bottom")

@@ -193,6 +193,16 @@ def test_numbers_stand_to_the_right_and_words_to_the_left():
     assert text == "Caption\n  name          n\n  a             5\n  long one  1,234"
 
 
+@pytest.mark.parametrize("figure", [3, "1,234", "-0.5", "+4.4 %", "64 (now)", "121 of 582 train rows", ".5"])
+def test_a_figure_stands_to_the_right(figure):
+    assert 'class="n"' in display.table_html(pd.DataFrame({"n": [figure]}), "Caption")
+
+
+@pytest.mark.parametrize("words", ["", "- a point", "----- header", "148 of 311 are in two or three.", "block 3"])
+def test_a_sentence_that_begins_with_a_figure_stands_to_the_left(words):
+    assert 'class="n"' not in display.table_html(pd.DataFrame({"n": [words]}), "Caption")
+
+
 def test_alt_text_cannot_leave_its_attribute():
     from ftkit import plots
 

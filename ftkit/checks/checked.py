@@ -47,6 +47,9 @@ class Checked(Record):
         return f"{self.what}: looked for {looked} wrong often, found {codes}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        here = [" ".join(f.message for f in self.findings if f.code == c) or "not found" for c in self.looked_for]
-        titles = [catalogue()[c]["title"] for c in self.looked_for]
-        return [("What was looked for", pd.DataFrame({"Code": self.looked_for, "Title": titles, "Here": here}))]
+        rows = [
+            (code, catalogue()[code]["title"], message)
+            for code in self.looked_for
+            for message in [f.message for f in self.findings if f.code == code] or ["not found"]
+        ]
+        return [("What was looked for", pd.DataFrame(rows, columns=["Code", "Title", "Here"]))]

@@ -123,7 +123,7 @@ def read_curve(run: Run) -> Reading:
     rules = _first_rules(run)
     if not any(rule.speaks_up for rule in rules):  # otherwise the others would measure nothing
         rules += _rules(run)
-    fine = Rule(HEALTHY, True, "Training and valid loss fell and levelled off together.", "")
+    fine = Rule(HEALTHY, True, "Training and valid loss both fell, and none of the signs of trouble showed.", "")
     verdict, _, found, meaning = next((rule for rule in rules if rule.speaks_up), fine)
     because = f"{found} {meaning}".strip()
     return Reading(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -97,6 +98,7 @@ def fit(
         be learned because the head is frozen at zero; FT057 if it was stopped before there was anything to keep.
     """
     began = time.perf_counter()
+    give_back_memory()
 
     def ask() -> None:
         if stop():
@@ -161,6 +163,7 @@ def fit(
                         message = f"the loss was {losses[-1]} {where}; epoch {best_epoch} is kept."
                         raise _Ended("the loss was not finite", Finding(code="FT055", message=message))
                 mean = float(np.mean(losses[earlier:]))
+                give_back_memory()  # what the steps used would lie beside what validation uses
                 entry, proba = _validate(model, base, valid_ids, data.valid, ask, epoch=epoch, train_loss=mean)
                 history.append(entry)
                 # An epoch's last step can spoil the weights without showing in any training loss.
@@ -182,6 +185,7 @@ def fit(
         model.eval().requires_grad_(False)
         moved, optimized = _moved(model, base, groups, start), _held(optimizer, model, groups)
     del optimizer, schedule, best, start
+    gc.collect()  # optimizer and schedule refer to one another
     give_back_memory()
     return Run(
         base=base,

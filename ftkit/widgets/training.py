@@ -168,9 +168,9 @@ class TrainingPanel(Panel):
             self.in_thread(lambda: self._train(plan, "You can go on reading, and stop at any time."))
 
     def _stop_clicked(self) -> None:
-        self.stop()
         self.stop_button.disabled = True
-        self.say("Stopping. The best weights so far are kept.")
+        self.say("Stopping. The best weights so far are kept.")  # before the run can say that it has
+        self.stop()
 
     def _train(self, plan: Plan, advice: str) -> None:
         """Train, and show it; in a thread or not, so only traits are assigned."""

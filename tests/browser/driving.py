@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -140,13 +141,25 @@ class Lab(Server):
 
 
 class Watched:
-    """A page, with what went wrong on it so far: its own errors, and its requests to other machines."""
+    """A page, with what went wrong on it so far: its own errors, and its requests to other machines.
+
+    An error that was raised and passed on in JupyterLab's own code alone is printed, and is not the panels': they
+    bring no code of their own, what draws them is an extension, and their text is no code unless something is wrong.
+    """
 
     def __init__(self, page: Any) -> None:
         self.page, self._problems = page, []
-        page.on("pageerror", lambda error: self._problems.append(f"error on the page: {error}"))
+        page.on("pageerror", self._note_error)
         page.on("request", lambda request: self._note(request.url))
         page.on("websocket", lambda websocket: self._note(websocket.url))
+
+    def _note_error(self, error: Any) -> None:
+        told = f"error on the page: {error.stack or error}"
+        places = re.findall(r"https?://\S+", error.stack or "")
+        if places and all(urlsplit(place).path.startswith("/static/lab/") for place in places):
+            print(f"JupyterLab's own {told}")
+        else:
+            self._problems.append(told)
 
     def _note(self, url: str) -> None:
         parts = urlsplit(url)
