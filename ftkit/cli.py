@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ftkit.findings import FtkitError
 
@@ -30,9 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tour(arguments: argparse.Namespace) -> None:
-    from ftkit.lessons import tour
-
-    tour()
+    tools = Path(__file__).resolve().parents[1] / "tools"
+    if not (tools / "lessons.py").is_file():
+        raise FtkitError("FT001", "The lessons, and what runs them, are in a clone of ftkit, not in the package.")
+    sys.path.append(str(tools))
+    importlib.import_module("lessons").tour()
 
 
 def _doctor(arguments: argparse.Namespace) -> None:

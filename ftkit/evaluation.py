@@ -9,18 +9,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from ftkit import tasks
+from ftkit import plots, tasks
+from ftkit.data import Rows, Splits
 from ftkit.display import Record, percent, record
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from ftkit.data import Rows, Splits
 
 #: Metrics of an `Evaluation`, by attribute name.
 METRICS = ("accuracy", "macro_f1")
@@ -140,7 +137,6 @@ class Evaluation(Record):
     @functools.cached_property
     def per_class(self) -> pd.DataFrame:
         """Precision, recall, F1 and number of rows of each class, mean over repeats."""
-        import pandas as pd
 
         hits, answers, labels = np.moveaxis(self._counts.sum(axis=1), 1, 0).mean(axis=1, dtype=np.float64)
         precision, recall = hits / np.maximum(answers, 1e-9), hits / np.maximum(labels, 1e-9)
@@ -158,8 +154,6 @@ class Evaluation(Record):
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         rows = []
         for metric in METRICS:
             low, high = self.interval(metric)
@@ -171,8 +165,6 @@ class Evaluation(Record):
         return [(f"{self.name} on {self.rows.name}", shown)]
 
     def picture(self) -> tuple[Figure, str]:
-        from ftkit import plots
-
         frame = self.per_class.sort_values("f1", ascending=False)
         ax = plots.bars(list(frame["class"]), list(frame["f1"]), label="F1")
         best, worst = frame.iloc[0], frame.iloc[-1]

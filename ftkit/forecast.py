@@ -153,7 +153,8 @@ def estimate(base: Base, data: Splits, plan: Plan, calibration: Calibration | No
     """Estimate the seconds and the memory of a run, before it is paid for.
 
     A backward pass costs about twice its forward pass. It goes down to the lowest group that trains, and no further:
-    that is why freezing from below saves time.
+    that is why freezing from below saves time. What is frozen below is computed once, unless the plan keeps nothing;
+    the estimate takes it that nothing was kept before.
 
     Parameters
     ----------
@@ -166,19 +167,23 @@ def estimate(base: Base, data: Splits, plan: Plan, calibration: Calibration | No
     c = calibration or calibrate(base, data)
     preview = plan.preview(base, len(data.label_names))
     batch, n_steps = plan.batch_size / 32, math.ceil(c.n_train / plan.batch_size)
-    valid_s = c.forward_s * c.n_valid / 32
-    probe_s = c.forward_s * (c.n_train + c.n_valid) / 32 + 3 if plan.start == "probe" else 0
-    train_s = probe_s + valid_s
+    n_rows = c.n_train + c.n_valid
+    train_s = c.forward_s * n_rows / 32 + 3 if plan.start == "probe" else 0.0
     # Half of a backward pass is the gradient of the weights, which biases and norm layers hardly have.
-    backward = 2 if plan.tensors == "all" else 1
+    backward, kept = 2 if plan.tensors == "all" else 1, 0.0
     for epoch in range(1, plan.epochs + 1):
         stage = plan.stage(list(preview.sizes), epoch)
         depth = _n_blocks_crossed(stage, c.n_blocks) / c.n_blocks
+        if plan.cache and 1 - depth != kept:
+            kept = 1 - depth
+            train_s += c.forward_s * kept * n_rows / 32
         update_s = c.update_s * sum(preview.moving[g] for g in stage) / 1e6
-        train_s += n_steps * (c.forward_s * (1 + backward * depth) * batch + update_s) + valid_s
+        train_s += n_steps * (c.forward_s * (1 - kept + backward * depth) * batch + update_s)
+        n_validations = 1 + (epoch == 1)  # the start is scored, too
+        train_s += n_validations * c.forward_s * (1 - kept) * c.n_valid / 32
     # A copy of the model; gradient and two moments for what trains, its start and its best state; activations.
-    kept = c.activation_bytes * _n_blocks_crossed(preview.trained, c.n_blocks) * batch
-    memory = 4 * preview.n_total + 4 * 5 * preview.n_trained + kept
+    activations = c.activation_bytes * _n_blocks_crossed(preview.trained, c.n_blocks) * batch
+    memory = 4 * preview.n_total + 4 * 5 * preview.n_trained + activations
     return Estimate(plan=plan, train_s=train_s, peak_bytes=int(doctor.rss_bytes() + memory))
 
 

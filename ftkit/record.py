@@ -7,22 +7,20 @@ import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
 
-from ftkit import tasks
+from ftkit import plots, tasks
+from ftkit.data import Splits
 from ftkit.display import Record, count, percent, record, seconds, shorten
 from ftkit.evaluation import Evaluation
+from ftkit.findings import Finding
 from ftkit.plan import Plan
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from ftkit.data import Splits
-    from ftkit.findings import Finding
-    from ftkit.pretrained import Base
+from ftkit.pretrained import Base
 
 
 @record
@@ -58,8 +56,6 @@ class Predictions(Record):
         return f"{len(self)} {'answer' if len(self) == 1 else 'answers'}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         rows = []
         for text, answer, row in zip(self.texts, self.labels, self.proba, strict=True):
             if self.kind == "multiple":
@@ -109,6 +105,10 @@ class Run(Record):
     environment : mapping
         Versions, threads, processor and dtype: with these, plan and data equal, so are the weights, bit for bit.
     findings : tuple of Finding
+    cache : mapping, optional
+        What was kept of the frozen blocks: `depth` (blocks), `pooled`, `digest` (of the activations used), `n_bytes`
+        on disk, `n_built` (texts computed for this run) in `built_s` seconds, and `saved_s`, the seconds that reading
+        them instead of computing them saved, as estimated from the time that a text took.
     """
 
     base: Base
@@ -126,6 +126,7 @@ class Run(Record):
     stopped: str | None
     environment: Mapping[str, Any]
     findings: tuple[Finding, ...] = ()
+    cache: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -168,21 +169,22 @@ class Run(Record):
 
     def frame(self) -> pd.DataFrame:
         """Return the history, one row an epoch."""
-        import pandas as pd
 
         return pd.DataFrame(self.history)
 
     def summary(self) -> str:
         best = self.history[self.best_epoch]
         ended = f" It ended early: {self.stopped}." if self.stopped else ""
+        saved = ""
+        if self.cache and self.cache["saved_s"] >= 1:
+            n = self.cache["depth"]
+            saved = f" Computing {n} frozen block{'s' * (n > 1)} once saved about {seconds(self.cache['saved_s'])}."
         return (
             f"{self.plan.code()} took {seconds(self.train_s)} ({count(self.n_steps)} steps); "
-            f"kept epoch {self.best_epoch} with {percent(best['accuracy'])} of valid right.{ended}"
+            f"kept epoch {self.best_epoch} with {percent(best['accuracy'])} of valid right.{saved}{ended}"
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         columns = ["epoch", "training loss", "valid loss", "valid accuracy", "valid macro-F1", "kept"]
         rows = []
         for h in self.history:
@@ -204,8 +206,6 @@ class Run(Record):
         return tables
 
     def picture(self) -> tuple[Figure, str]:
-        from ftkit import plots
-
         first, best = self.history[0], self.history[self.best_epoch]
         ax = plots.history(self.frame(), best_epoch=self.best_epoch)
         return ax.figure, (
@@ -216,7 +216,6 @@ class Run(Record):
 
 def environment(dtype: str) -> dict[str, Any]:
     """Return what decides the bits of a result besides plan and data: versions, threads, processor, dtype."""
-    import torch
 
     versions = {p: metadata.version(p) for p in ("torch", "transformers", "tokenizers", "numpy", "scikit-learn")}
     return {

@@ -8,16 +8,15 @@ zeros and ones for multiple.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from ftkit.cache import above
 from ftkit.pretrained import Base, in_batches, pool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 
 class Classifier(nn.Module):
@@ -43,9 +42,16 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return logits of shape (batch, n_classes)."""
-        return self.head(self.dropout(pool(self.encoder, batch, self.pooling)))
+    def forward(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Return logits of shape (batch, n_classes), of token ids, or of what `cache` keeps of a text."""
+        if "vectors" in batch:
+            vectors = batch["vectors"]
+        elif "hidden" in batch:
+            upper, mask = above(self.encoder, batch["depth"]), batch["attention_mask"]
+            vectors = pool(upper, {"inputs_embeds": batch["hidden"], "attention_mask": mask}, self.pooling)
+        else:
+            vectors = pool(self.encoder, batch, self.pooling)
+        return self.head(self.dropout(vectors))
 
 
 def classifier_groups(base: Base) -> dict[str, tuple[str, ...]]:
@@ -119,8 +125,12 @@ def logits_of(
     ids: Sequence[Sequence[int]],
     batch_size: int = 64,
     before_batch: Callable[[], None] | None = None,
+    batch_of: Callable[[Sequence[int]], Mapping] | None = None,
 ) -> np.ndarray:
-    """Return the logits of tokenized texts, shape (n, n_classes), in evaluation mode and without gradients."""
+    """Return the logits of tokenized texts, shape (n, n_classes), in evaluation mode and without gradients.
+
+    `batch_of` makes the batch of some row numbers, where it is not made of their tokens.
+    """
     model.eval()
     with torch.inference_mode():
-        return in_batches(base, ids, model, model.head.out_features, batch_size, before_batch)
+        return in_batches(base, ids, model, model.head.out_features, batch_size, before_batch, batch_of)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is first imported
 
@@ -52,6 +54,20 @@ def _stays_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _leaves_no_activations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What fixtures that outlive a test keep of frozen blocks lies in a folder of theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ftkit.cache.cache_root", functools.cache(lambda: tmp_path_factory.mktemp("kept")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _finds_no_activations(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test finds what another one kept, so that none depends on which came before."""
+    monkeypatch.setattr("ftkit.cache.cache_root", functools.cache(lambda: tmp_path_factory.mktemp("kept")))
 
 
 @pytest.fixture(scope="session")

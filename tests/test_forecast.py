@@ -53,16 +53,26 @@ def test_one_low_block_costs_the_way_down_to_it(base, data, given):
 
 
 def test_time_grows_with_epochs_and_a_probe_is_paid_for(base, data, given):
-    one, two = (estimate(base, data, Plan(epochs=n), given).train_s for n in (2, 4))
+    one, two = (estimate(base, data, Plan(epochs=n, cache=False), given).train_s for n in (2, 4))
     assert 1.5 < two / one <= 2
-    assert estimate(base, data, Plan(epochs=2, start="probe"), given).train_s > one
+    assert estimate(base, data, Plan(epochs=2, start="probe", cache=False), given).train_s > one
 
 
 def test_the_sum_is_that_of_its_parts(base, data, given):
     # Two steps of 32 rows with forward only; an update of 51 weights; 30 valid rows before and after the epoch.
     slow = dataclasses.replace(given, update_s=2000.0)
     expected = 2 * (0.1 + 2000 * 51 / 1e6) + 2 * 0.1 * 30 / 32
-    assert estimate(base, data, Plan(epochs=1), slow).train_s == pytest.approx(expected)
+    assert estimate(base, data, Plan(epochs=1, cache=False), slow).train_s == pytest.approx(expected)
+    kept = 0.1 * 90 / 32 + 2 * 2000 * 51 / 1e6  # all rows once, then the head alone
+    assert estimate(base, data, Plan(epochs=1), slow).train_s == pytest.approx(kept)
+
+
+def test_what_is_kept_is_paid_for_once(base, data, given):
+    for train, share in (("head", 1), ("top 1", 2 / 3), ("top 2", 1 / 3), ("blocks", 0)):
+        plans = [Plan(train=train, epochs=n, cache=kept) for n in (1, 5) for kept in (True, False)]
+        one, one_anew, five, five_anew = (estimate(base, data, plan, given).train_s for plan in plans)
+        assert one_anew - one == pytest.approx(0.1 * share * (2 + 60 / 32) - 0.1 * share * 90 / 32)
+        assert (five_anew - one_anew) - (five - one) == pytest.approx(4 * 0.1 * share * (2 + 30 / 32))
 
 
 def test_an_estimate_is_quick_enough_for_a_slider_and_runs_no_model(base, data, given, monkeypatch):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import ftkit
-from ftkit.lessons import lessons, read
+from lessons import lessons, read
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ftkit"
@@ -27,8 +27,8 @@ ORDER = [
     "doctor",
     "data",
     "pretrained",
-    "tasks",
     "cache",
+    "tasks",
     "evaluation",
     "baseline",
     "methods",
@@ -43,7 +43,6 @@ ORDER = [
     "bundle",
     "exercises",
     "widgets",
-    "lessons",
     "cli",
     "__main__",
 ]

@@ -38,6 +38,7 @@ WRONG = {
     "class_weight": ["even", 1.0],
     "clip": [0, -1, NAN, "1"],
     "dtype": ["float16", "bf16", None],
+    "cache": [1, "yes", None],
     "seed": [-1, 2**63, 0.5, "0", None],
 }
 

@@ -16,7 +16,8 @@ from ftkit.evaluation import evaluate
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 
-FAST = Plan(train="top 1", lr=1e-2, head_lr=1e-2, epochs=2, batch_size=16)
+#: Nothing is kept here, so that each batch is one forward pass; test_cache has runs that keep what is frozen.
+FAST = Plan(train="top 1", lr=1e-2, head_lr=1e-2, epochs=2, batch_size=16, cache=False)
 
 
 @pytest.fixture(scope="module")
@@ -473,6 +474,18 @@ def test_a_run_can_be_stopped_after_any_step(base, data):
 def test_stopped_before_the_start_was_scored_there_is_nothing_to_keep(base, data, start):
     with pytest.raises(FtkitError, match="FT057"):
         fit(dataclasses.replace(base), data, FAST.but(start=start), stop=lambda: True)
+
+
+def test_a_stop_takes_effect_before_the_next_batch_of_what_is_kept(base):
+    asked, told = [], []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 1
+
+    with pytest.raises(FtkitError, match="FT057"):
+        fit(base, tiny.splits(n_train=90), FAST.but(cache=True), stop=stop, on_event=told.append)
+    assert len(asked) == 2 and [event.kind for event in told] == ["cache"]
 
 
 def test_a_stop_takes_effect_before_the_next_batch_of_a_validation(base):

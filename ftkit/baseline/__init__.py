@@ -7,19 +7,17 @@ None of them opens `test`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ftkit import tasks
 from ftkit.baseline.blocks import probe_blocks
 from ftkit.baseline.logistic import answered, fit_logistic
+from ftkit.data import Splits
 from ftkit.display import Record, record
 from ftkit.findings import FtkitError
-
-if TYPE_CHECKING:
-    from ftkit.data import Splits
-    from ftkit.pretrained import Base
+from ftkit.pretrained import Base
 
 __all__ = ["Baseline", "fit_probe", "majority", "probe", "probe_blocks", "probe_weights", "tfidf", "zero_shot"]
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
+from ftkit import plots
 from ftkit.baseline.logistic import answered, fit_logistic
+from ftkit.data import Splits
 from ftkit.display import Record, percent, points, record
 from ftkit.evaluation import Evaluation, interval_of
-from ftkit.pretrained import hidden_states, stages
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from ftkit.data import Splits
-    from ftkit.pretrained import Base
+from ftkit.pretrained import Base, hidden_states, stages
 
 #: Spread given to each feature of a stage before it is probed, near that of `minilm`'s own: one penalty then means
 #: the same at every stage, and `STRENGTHS` reach from too strong to too weak.
@@ -69,8 +64,6 @@ class BlockProbes(Record):
         return f"{self.name}, read after each stage: {right}, {most}. {where}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         rows, before = [], None
         for stage, score in self.scores.items():
             low, high = score.interval()
@@ -81,8 +74,6 @@ class BlockProbes(Record):
         return [("A linear probe after each stage, on valid", pd.DataFrame(rows, columns=columns))]
 
     def picture(self) -> tuple[Figure, str]:
-        from ftkit import plots
-
         values = [s.accuracy for s in self.scores.values()]
         lows, highs = zip(*(s.interval() for s in self.scores.values()), strict=True)
         hundred = ([100 * v for v in part] for part in (values, lows, highs))

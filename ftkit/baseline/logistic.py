@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ftkit.data import Splits
 from ftkit.evaluation import Evaluation
-
-if TYPE_CHECKING:
-    from ftkit.data import Splits
 
 #: Inverse strengths of the penalty tried for logistic regression, the strongest penalty first.
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

@@ -14,7 +14,9 @@ import threading
 import time
 from collections.abc import Callable
 from importlib import metadata
-from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
 
 from ftkit import __version__
 from ftkit.display import Record, record, size
@@ -24,8 +26,6 @@ from ftkit.sources import cache_root
 
 __all__ = ["Machine", "doctor", "measured_speed", "n_threads", "peak_rss_bytes", "rss_bytes", "versions"]
 
-if TYPE_CHECKING:
-    import pandas as pd
 
 PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub", "datasets", "numpy", "scikit-learn")
 
@@ -83,8 +83,6 @@ class Machine(Record):
         return f"This machine trains with {threads}, {free}, fastest in {self.fastest_dtype}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         rows = [
             ("System", self.system),
             ("Cores seen", str(self.n_cores)),
@@ -154,7 +152,6 @@ def measured_speed() -> tuple[float, float, float]:
 
     Measured once in a process, with `n_threads()`, for about a second.
     """
-    import torch
     from torch import nn
 
     before, dtypes = torch.get_num_threads(), (torch.float32, torch.bfloat16)
@@ -205,7 +202,6 @@ def versions() -> dict[str, str]:
 
 def _gpu() -> tuple[str | None, str | None]:
     """Return what kind of GPU PyTorch was built for, and the name of one that it can use."""
-    import torch
 
     build = "CUDA" if torch.version.cuda else "ROCm" if torch.version.hip else None
     if torch.cuda.is_available():

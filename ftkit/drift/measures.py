@@ -6,13 +6,12 @@ import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from ftkit.pretrained import Base
+from ftkit.pretrained import Base
 
 _BATCH = 32  # texts at a time: attention is kept for every pair of tokens, in every head of every block
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from ftkit import tasks
+from ftkit import plots, tasks
 from ftkit.display import Record, percent, record
 from ftkit.drift.measures import layer_of, relative_change, shifts
 from ftkit.drift.proof import planned_words
 from ftkit.pretrained import group_sizes
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from ftkit.record import Run
+from ftkit.record import Run
 
 N_TEXTS = 128
 
@@ -69,8 +65,6 @@ class Drift(Record):
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         shown = pd.DataFrame(
             {
                 "group": self.groups["group"],
@@ -87,8 +81,6 @@ class Drift(Record):
         return [("What moved, group by group (the input comes first)", shown), ("Weights moved, by layer", wide)]
 
     def picture(self) -> tuple[Figure, str]:
-        from ftkit import plots
-
         figure = plots.stack_beside_bars(
             list(self.groups["group"]),
             list(self.groups["planned"]),
@@ -127,7 +119,6 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
     Representations: linear CKA of the texts' vectors after each group (S. Kornblith et al., ICML 2019). Attention:
     the total variation distance between where each token looks in base and tuned model, mean over tokens and heads.
     """
-    import pandas as pd
 
     if texts is None:
         every = run.data.valid.texts

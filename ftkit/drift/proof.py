@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
 
 from ftkit import tasks
 from ftkit.display import Record, count, record
 from ftkit.drift.measures import relative_change
 from ftkit.findings import Finding
-from ftkit.pretrained import group_sizes
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import torch
-
-    from ftkit.plan import Plan
-    from ftkit.pretrained import Base
-    from ftkit.record import Run
+from ftkit.plan import Plan
+from ftkit.pretrained import Base, group_sizes
+from ftkit.record import Run
 
 
 @record
@@ -63,8 +59,6 @@ class Proof(Record):
         return f"The proof holds for {self.name}. Moved: {told}.{frozen}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         shown = [
             (
                 row.group,
@@ -122,7 +116,6 @@ def prove(
     start : mapping of `"head.weight"` and `"head.bias"` to tensors, optional
         The head's weights before the loop; by default zeros, as a `Classifier` is made.
     """
-    import torch
 
     groups = tasks.classifier_groups(base)
     now = {n: p.detach() for n, p in model.named_parameters()}
@@ -152,8 +145,6 @@ def _proof(
     head_moved: float,
     due: set[str],
 ) -> Proof:
-    import pandas as pd
-    import torch
 
     groups = tasks.classifier_groups(base)
     movable, words, sizes = plan.movable(groups), planned_words(plan, groups), group_sizes(model, groups)

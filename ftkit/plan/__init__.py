@@ -81,6 +81,9 @@ class Plan(Record):
         Longest allowed gradient (its norm); longer ones are scaled down.
     dtype : str
         `"float32"`, or `"bfloat16"` for autocast, which is faster on some processors (`ft.check_machine()` measures).
+    cache : bool
+        Whether what the frozen blocks make of a text is computed once and kept on disk, for this run and others; the
+        last digits of the result differ a little from computing it anew in every batch.
     seed : int
         The one seed: order of rows, and dropout.
 
@@ -115,6 +118,7 @@ class Plan(Record):
     class_weight: str | None = None
     clip: float = 1.0
     dtype: str = "float32"
+    cache: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

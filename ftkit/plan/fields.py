@@ -22,6 +22,7 @@ _CHOICES = {
     "class_weight": (None, "balanced"),
     "dtype": ("float32", "bfloat16"),
     "gradual": (False, True),
+    "cache": (True, False),
 }
 _BOUNDS = {"warmup": (0, 1), "weight_decay": (0, 1), "layer_decay": (0.01, 1), "clip": (1e-6, math.inf)}
 

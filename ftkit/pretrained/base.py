@@ -6,16 +6,16 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from ftkit import plots
 from ftkit.display import Record, count, record, size
 from ftkit.findings import FtkitError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import torch
-    from matplotlib.figure import Figure
 
 #: Lengths are padded to multiples of this: the CPU's kernels are built anew for every new shape, and few shapes are
 #: several times faster than many, for a few padding tokens more.
@@ -77,11 +77,14 @@ class Base(Record):
             return []
         return self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
 
-    def batch(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        """Return token ids as padded tensors `input_ids` and `attention_mask`, each of shape (batch, tokens)."""
-        import torch
+    def padded(self, length: int, limit: int | None = None) -> int:
+        """Return the length that texts of up to `length` tokens are padded to; `limit` is `max_tokens` by default."""
+        return min(-(-length // PAD_TO) * PAD_TO, max(limit or self.max_tokens, length))
 
-        length = min(-(-max(map(len, ids)) // PAD_TO) * PAD_TO, max(self.max_tokens, max(map(len, ids))))
+    def batch(self, ids: Sequence[Sequence[int]], length: int | None = None) -> dict[str, torch.Tensor]:
+        """Return token ids as padded tensors `input_ids` and `attention_mask`, each of shape (batch, tokens)."""
+
+        length = length or self.padded(max(map(len, ids)))
         inputs = torch.full((len(ids), length), self.tokenizer.pad_token_id or 0)
         mask = torch.zeros_like(inputs)
         for row, tokens in enumerate(ids):
@@ -104,7 +107,6 @@ class Base(Record):
         -------
         numpy.ndarray of float32, shape (len(texts), hidden_size)
         """
-        import torch
 
         # The key is the whole call, not the text: batch mates change the last bits, and a result must not depend on
         # what was asked before.
@@ -127,16 +129,12 @@ class Base(Record):
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         sizes = group_sizes(self.encoder, self.groups)
         rows = [(g, count(n), f"{100 * n / self.n_parameters:.1f} %", size(4 * n)) for g, n in sizes.items()]
         columns = ["group", "parameters", "share", "float32"]
         return [("Groups, in the order of the computation", pd.DataFrame(rows, columns=columns))]
 
     def picture(self) -> tuple[Figure, str]:
-        from ftkit import plots
-
         sizes = group_sizes(self.encoder, self.groups)
         ax = plots.bars(list(sizes), [n / 1e6 for n in sizes.values()], label="parameters (millions)")
         largest = max(sizes, key=sizes.get)
@@ -188,10 +186,18 @@ def pool_tokens(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch
 
 
 def in_batches(
-    base: Base, ids: Sequence, function: Callable, width: int, batch_size: int, before_batch: Callable | None = None
+    base: Base,
+    ids: Sequence,
+    function: Callable,
+    width: int,
+    batch_size: int,
+    before_batch: Callable | None = None,
+    batch_of: Callable | None = None,
 ) -> np.ndarray:
-    """Return `function(batch)` for all texts as one array (n, width), rows in their order; like lengths go together."""
-    import numpy as np
+    """Return `function(batch)` for all texts as one array (n, width), rows in their order; like lengths go together.
+
+    `batch_of` makes the batch of some row numbers, where it is not made of their tokens.
+    """
 
     order = np.argsort([len(i) for i in ids], kind="stable")
     out = np.zeros((len(ids), width), dtype=np.float32)
@@ -199,7 +205,8 @@ def in_batches(
         if before_batch:
             before_batch()
         rows = order[start : start + batch_size]
-        out[rows] = function(base.batch([ids[i] for i in rows])).float().numpy()
+        batch = batch_of(rows) if batch_of else base.batch([ids[i] for i in rows])
+        out[rows] = function(batch).float().numpy()
     return out
 
 

@@ -10,6 +10,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import torch
+
 from ftkit import doctor, sources
 from ftkit.findings import FtkitError
 from ftkit.pretrained.base import Base
@@ -44,7 +46,6 @@ def load_pretrained(name: str = "minilm", *, max_tokens: int | None = None, revi
     >>> base.encode(["Fracture of shaft of femur"]).shape  # doctest: +SKIP
     (1, 384)
     """
-    import torch
     import transformers
 
     # In a container torch sees the host's processors, and threads beyond one's share slow each other down.
@@ -101,7 +102,6 @@ def from_scratch(base: Base, seed: int = 0) -> Base:
     >>> blank.origin  # doctest: +SKIP
     'random weights, seed 0'
     """
-    import torch
 
     # A pooler that was left out on loading is left out here, too: the names of the weights stay the same.
     extra = {"add_pooling_layer": False} if getattr(base.encoder, "pooler", base) is None else {}

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from ftkit import plots
 from ftkit.data import Rows
 from ftkit.display import Record, count, record, shorten
 from ftkit.pretrained.base import in_batches, pool_tokens, several
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import torch
-    from matplotlib.figure import Figure
-
     from ftkit.pretrained.base import Base
 
 
@@ -51,8 +52,6 @@ class Nearest(Record):
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         columns = {"similarity": [f"{s:.2f}" for s in self.similarities], "text": list(map(shorten, self.texts))}
         if self.labels:
             columns["label"] = self.labels
@@ -90,7 +89,6 @@ def nearest(base: Base, query: str, texts: Sequence[str] | Rows, n: int = 5) -> 
     -----
     N. Reimers and I. Gurevych, Sentence-BERT (EMNLP 2019): sentences of like meaning get vectors of like direction.
     """
-    import numpy as np
 
     rows = texts if isinstance(texts, Rows) else None
     texts = several(rows.texts if rows else texts)
@@ -140,7 +138,6 @@ def hidden_states(base: Base, texts: Sequence[str], *, batch_size: int = 64) -> 
     TypeError
         If `texts` is a single string.
     """
-    import torch
 
     n_stages = len(stages(base))
     base.encoder.eval()
@@ -181,8 +178,6 @@ class Trace(Record):
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         times, cosine = "\u00a0×\u00a0", {block: f"{1 - far:.2f}" for block, far in self.moved.items()}
         rows = [(s, times.join(map(str, shape)), what, cosine.get(s, "")) for s, what, shape in self.steps]
         columns = ["stage", "shape", "what happens", "cosine to before"]
@@ -190,8 +185,6 @@ class Trace(Record):
         return [(caption, pd.DataFrame(rows, columns=columns))]
 
     def picture(self) -> tuple[Figure, str]:
-        from ftkit import plots
-
         ax = plots.bars(list(self.moved), list(self.moved.values()), label="how far: 1 - cosine with the stage before")
         least, most = min(self.moved, key=self.moved.get), max(self.moved, key=self.moved.get)
         return ax.figure, f"How far each block turns the pieces' vectors: {most} furthest, {least} least."
@@ -215,7 +208,6 @@ def trace(base: Base, text: str) -> Trace:
     -----
     A. Vaswani et al., Attention Is All You Need (NeurIPS 2017), for the blocks.
     """
-    import torch
 
     (ids,) = base.tokenize([text])
     base.encoder.eval()

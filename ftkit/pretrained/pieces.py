@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+import pandas as pd
+
 from ftkit.display import Record, count, escape, percent, record
 from ftkit.pretrained.base import several
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ftkit.pretrained.base import Base
 
 _SHOWN_TEXTS, _SHOWN_WORDS = 6, 10
@@ -49,7 +49,6 @@ class Tokens(Record):
 
     def frame(self) -> pd.DataFrame:
         """Each word in turn: number of its text, the word as written, its pieces, how many, and whether it was cut."""
-        import pandas as pd
 
         rows = []
         for number, (text, pieces) in enumerate(zip(self.texts, self.pieces, strict=True)):
@@ -70,8 +69,6 @@ class Tokens(Record):
         return told + (f" Cut, because they lie beyond {limit}: {_many(cut, 'piece')}." if cut else "")
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         broken = self.frame().query("n_pieces > 1").drop_duplicates("word")
         broken = broken.sort_values("n_pieces", ascending=False, kind="stable").head(_SHOWN_WORDS)
         columns = {"word": broken["word"], "pieces": broken["pieces"], "how many": broken["n_pieces"]}

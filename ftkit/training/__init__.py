@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import torch
 
 from ftkit import baseline, evaluation, tasks
-from ftkit.display import record, seconds
+from ftkit.data import Rows, Splits
+from ftkit.display import count, record, seconds, size
 from ftkit.findings import Finding, FtkitError
+from ftkit.plan import Plan
+from ftkit.pretrained import Base
 from ftkit.record import Run, environment
+from ftkit.training.ends import held, how_far
+from ftkit.training.feed import Feed
 from ftkit.training.steps import batches, better, give_back_memory, make_optimizer, rate_factor, set_modes
-
-if TYPE_CHECKING:
-    from ftkit.data import Rows, Splits
-    from ftkit.plan import Plan
-    from ftkit.pretrained import Base
-
 
 __all__ = [
     "Event", "batches", "better", "fit", "give_back_memory", "make_optimizer", "rate_factor", "say_epochs", "set_modes",
@@ -35,14 +34,15 @@ class Event:
     Parameters
     ----------
     kind : str
-        `"epoch"` after an epoch (and once before the first step, as epoch 0), or `"step"` after a step.
+        `"epoch"` after an epoch (and once before the first step, as epoch 0), `"step"` after a step, or `"cache"`
+        before the frozen blocks are computed.
     step, n_steps : int
         Steps taken, and planned.
     elapsed_s : float
         Seconds since the run began.
     values : mapping
         For a step its `loss`, its `rate` (the share of the peak learning rate) and its `n_rows`; for an epoch its
-        entry in the history.
+        entry in the history; for the cache `n_texts` and the `n_bytes` they take on disk.
     """
 
     kind: str
@@ -53,7 +53,10 @@ class Event:
 
 
 def say_epochs(event: Event) -> None:
-    """Print one line an epoch: the losses, the score on `valid`, and the time to go."""
+    """Print one line an epoch: the losses, the score on `valid`, and the time to go; and what is about to be kept."""
+    if event.kind == "cache":
+        n_texts, n_bytes = event.values["n_texts"], event.values["n_bytes"]
+        print(f"The frozen blocks are computed once: {count(n_texts)} texts, {size(n_bytes)} on disk.", flush=True)
     if event.kind == "epoch" and event.step:
         left = event.elapsed_s / event.step * (event.n_steps - event.step)
         print(
@@ -117,10 +120,18 @@ def fit(
             )
         ids, labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
         valid_ids = base.tokenize(data.valid.texts)
+        n_steps, emit = plan.epochs * math.ceil(len(ids) / plan.batch_size), on_event or (lambda event: None)
+
+        def tell(n_texts: int, n_bytes: int) -> None:
+            emit(_event("cache", 0, n_steps, began, {"n_texts": n_texts, "n_bytes": n_bytes}))
+
+        feed = Feed(base, plan, groups, ids, valid_ids, ask, tell)
+        validate = functools.partial(_validate, model, base, valid_ids, data.valid, ask, feed)
         try:
             if plan.start == "probe":
                 _start_from_probe(model, base, data, ask)
-            first, valid_proba = _validate(model, base, valid_ids, data.valid, ask, epoch=0, train_loss=math.nan)
+            feed.prepare(epoch=1)
+            first, valid_proba = validate(epoch=0, train_loss=math.nan)
         except _Ended:
             raise FtkitError("FT057", "Stopped before the start was scored, so there is nothing to keep.") from None
         # Memory is what a small machine lacks: the start of the encoder is the base itself, not a copy of it.
@@ -130,25 +141,24 @@ def fit(
 
         weights = _class_weights(data, plan)
         optimizer = make_optimizer(model, groups, plan)
-        n_steps = plan.epochs * math.ceil(len(ids) / plan.batch_size)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, n_steps, plan))
         order = torch.Generator().manual_seed(plan.seed)
 
         history, losses = [first], []
         best, best_epoch, stopped, findings = start, 0, None, ()
-        emit = on_event or (lambda event: None)
         emit(_event("epoch", 0, n_steps, began, first))
         try:
             for epoch in range(1, plan.epochs + 1):
                 if epoch == 1 or plan.gradual:
                     plan.apply(model, groups, epoch)
+                    feed.prepare(epoch)
                 set_modes(model, groups, plan, epoch)
                 earlier = len(losses)
                 for rows in batches(list(map(len, ids)), plan.batch_size, order):
                     ask()
                     rate = schedule.get_last_lr()[0] / schedule.base_lrs[0]
                     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.dtype == "bfloat16"):
-                        logits = model(base.batch([ids[i] for i in rows]))  # (batch, n_classes)
+                        logits = model(feed.train(rows))  # (batch, n_classes)
                         loss = tasks.loss(logits.float(), labels[rows], data.kind, weights)
                     loss.backward()
                     torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
@@ -164,7 +174,7 @@ def fit(
                         raise _Ended("the loss was not finite", Finding(code="FT055", message=message))
                 mean = float(np.mean(losses[earlier:]))
                 give_back_memory()  # what the steps used would lie beside what validation uses
-                entry, proba = _validate(model, base, valid_ids, data.valid, ask, epoch=epoch, train_loss=mean)
+                entry, proba = validate(epoch=epoch, train_loss=mean)
                 history.append(entry)
                 # An epoch's last step can spoil the weights without showing in any training loss.
                 if not math.isfinite(history[epoch]["valid_loss"]):
@@ -183,7 +193,7 @@ def fit(
         # The unfinished epoch is dropped with the rest of what came after the best one.
         model.load_state_dict(best, strict=False)
         model.eval().requires_grad_(False)
-        moved, optimized = _moved(model, base, groups, start), _held(optimizer, model, groups)
+        moved, optimized = how_far(model, base, groups, start), held(optimizer, model, groups)
     del optimizer, schedule, best, start
     gc.collect()  # optimizer and schedule refer to one another
     give_back_memory()
@@ -202,7 +212,8 @@ def fit(
         train_s=time.perf_counter() - began,
         stopped=stopped,
         environment=environment(plan.dtype),
-        findings=findings,
+        findings=(*findings, *feed.findings),
+        cache=feed.report(),
     )
 
 
@@ -249,11 +260,12 @@ def _validate(
     ids: list[list[int]],
     rows: Rows,
     ask: Callable[[], None],
+    feed: Feed,
     *,
     epoch: int,
     train_loss: float,
 ) -> tuple[dict[str, float], np.ndarray]:
-    logits = tasks.logits_of(model, base, ids, before_batch=ask)
+    logits = tasks.logits_of(model, base, ids, before_batch=ask, batch_of=feed.valid)
     proba = tasks.probabilities(np.nan_to_num(logits), rows.kind)
     scored = evaluation.Evaluation(name="valid", proba=proba[None], rows=rows)
     valid_loss = tasks.loss(torch.from_numpy(logits), torch.tensor(rows.labels), rows.kind).item()
@@ -265,35 +277,3 @@ def _validate(
         "macro_f1": scored.macro_f1,
     }
     return entry, proba
-
-
-def _held(
-    optimizer: torch.optim.Optimizer, model: tasks.Classifier, groups: Mapping[str, Sequence[str]]
-) -> dict[str, int]:
-    """Return how many weights of each group the optimizer itself holds, whatever the plan says."""
-    held = {id(p) for settings in optimizer.param_groups for p in settings["params"]}
-    parameters = dict(model.named_parameters())
-    return {g: sum(parameters[n].numel() for n in names if id(parameters[n]) in held) for g, names in groups.items()}
-
-
-@torch.no_grad()
-def _moved(
-    model: tasks.Classifier, base: Base, groups: Mapping[str, Sequence[str]], start: Mapping[str, torch.Tensor]
-) -> dict[str, float]:
-    """Return each group's relative change, and make sure that what was frozen is bit for bit the base's."""
-    now = dict(model.named_parameters())
-    before = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
-    moved = {}
-    for group, names in groups.items():
-        change = length = 0.0
-        for name in names:
-            old = start[name] if name in start else before.get(name)
-            if old is None:  # a frozen head: it started with zeros or as the probe, and is not in the base
-                continue
-            if name not in start and not torch.equal(now[name], old):
-                raise FtkitError("FT053", f"{name} was frozen by the plan, and moved all the same.")
-            change += (now[name] - old).square().sum().item()
-            length += old.square().sum().item()
-        # A head that started from zeros has no length to compare with: its change is told as a whole (100 %).
-        moved[group] = math.sqrt(change / length) if length else float(change > 0)
-    return moved

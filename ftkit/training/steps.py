@@ -6,13 +6,11 @@ import contextlib
 import ctypes
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from ftkit import tasks
-    from ftkit.plan import Plan
+from ftkit import tasks
+from ftkit.plan import Plan
 
 
 def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator) -> list[list[int]]:

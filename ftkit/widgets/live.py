@@ -42,7 +42,7 @@ class Live:
         if event.kind == "step":
             self._losses.append(event.values["loss"])
             self._n_rows += event.values["n_rows"]
-        else:
+        elif event.kind == "epoch":
             self._scored.append((event.step, event.values["valid_loss"], event.values["accuracy"]))
             self._began_s = self._began_s or event.elapsed_s
         if time.monotonic() - self._drawn_at >= EVERY_S:

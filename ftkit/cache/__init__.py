@@ -1,0 +1,183 @@
+"""What frozen blocks make of a text: computed once, kept on disk, mapped into memory (lesson 04).
+
+Frozen blocks below the lowest group that trains, in evaluation mode, answer the same in every epoch, for every seed
+and in every sweep. So they are asked once a text. What they answer depends on the weights, the tokens and the dtype
+alone, not on who asked first: texts are always computed in batches of one shape, alone with others of their length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ftkit.cache.parts import above, digest, up_to
+from ftkit.cache.shelf import ROWS, Shelf, make_room
+from ftkit.display import Record, record
+from ftkit.findings import FtkitError
+from ftkit.pretrained import Base, pool
+from ftkit.sources import cache_root
+
+__all__ = ["Activations", "Prefix", "above", "activations"]
+
+
+@record
+class Prefix(Record):
+    """The part of a base that a plan leaves frozen from below.
+
+    Parameters
+    ----------
+    base : Base
+    depth : int
+        How many blocks from below are frozen, and all embeddings with them; at least 1.
+    pooled : bool
+        Whether nothing of the encoder trains, so that one vector a text is all there is to keep.
+    dtype : str
+        `"float32"`, kept as it is, or `"bfloat16"` for autocast, kept in 16 bits.
+    """
+
+    base: Base
+    depth: int
+    pooled: bool
+    dtype: str
+
+    @property
+    def place(self) -> tuple[int, bool]:
+        """How far up it reaches: its depth, and whether the vectors above the last block are meant."""
+        return self.depth, self.pooled
+
+    @property
+    def folder(self) -> Path:
+        """Where its activations lie: named after the weights, their configuration, the dtype and the versions."""
+        parts = [digest(self.base.encoder, self.depth), self.base.encoder.config.to_json_string(use_diff=False)]
+        parts += [self.base.pooling if self.pooled else "tokens", str(self.depth), self.dtype]
+        parts += [metadata.version("torch"), metadata.version("transformers")]
+        name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+        return cache_root() / "activations" / f"{self.base.encoder.config.model_type}-{self.depth}-{name}"
+
+    @property
+    def stored(self) -> type[np.floating]:
+        """The type on disk: float16 beside bfloat16 (11 significant bits, where that one has 8)."""
+        return np.float16 if self.dtype == "bfloat16" else np.float32
+
+    def length(self, n_tokens: int) -> int:
+        """Return the length that a text is padded to; it does not depend on where a base cuts its texts."""
+        return self.base.padded(n_tokens, getattr(self.base.encoder.config, "max_position_embeddings", None) or 1 << 30)
+
+    def n_bytes(self, ids: Sequence[Sequence[int]]) -> int:
+        """Return what tokenized texts take on disk."""
+        return (len(ids) if self.pooled else sum(map(len, ids))) * self.base.hidden_size * self.stored(0).nbytes
+
+    def compute(self, ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Return what at most `ROWS` texts of like length are kept as: each (tokens, hidden), or (1, hidden) if pooled.
+
+        All are padded to one length, and their number filled up to `ROWS`: the shape decides the last bits.
+        """
+        batch = self.base.batch([*ids, *[ids[0]] * (ROWS - len(ids))], self.length(len(ids[0])))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == "bfloat16"):
+            if self.pooled:
+                found = pool(self.base.encoder, batch, self.base.pooling)[:, None]
+            else:
+                found = up_to(self.base.encoder, self.depth, batch)
+        with np.errstate(over="ignore"):
+            found = found.float().numpy().astype(self.stored)
+        if not np.isfinite(found).all():
+            raise FtkitError(
+                "FT060", f"what {self.base.name} makes of a text does not fit into {self.stored.__name__}."
+            )
+        return [found[i, : 1 if self.pooled else len(tokens)] for i, tokens in enumerate(ids)]
+
+    def summary(self) -> str:
+        what = "one vector a text" if self.pooled else f"what {self.depth} frozen blocks make of each token"
+        return f"{self.base.name}: {what}, in {self.stored.__name__}, in {self.folder}."
+
+
+class Activations:
+    """The activations of some texts, in their order, mapped from disk.
+
+    Attributes
+    ----------
+    prefix : Prefix
+    n_built, built_s : int, float
+        How many texts were computed for this, and the seconds that took; the others lay there.
+    text_s : float
+        Seconds a text takes to compute, measured when it was.
+    digest : str
+        The sha256 of everything that is mapped: equal for equal texts, whoever computed them.
+    """
+
+    def __init__(self, prefix: Prefix, found: list[tuple[np.ndarray, int, int]], digest: str, text_s: float) -> None:
+        self.prefix, self._found, self.digest, self.text_s = prefix, found, digest, text_s
+        self.n_built, self.built_s = 0, 0.0
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Return rows as a batch for `Classifier`: `vectors`, or padded `hidden` with its mask and depth."""
+        parts = [self._found[i][0][self._found[i][1] : sum(self._found[i][1:])] for i in rows]
+        if self.prefix.pooled:
+            return {"vectors": torch.from_numpy(np.concatenate(parts).astype(np.float32))}
+        length = self.prefix.base.padded(max(map(len, parts)))
+        hidden = np.zeros((len(rows), length, self.prefix.base.hidden_size), dtype=np.float32)
+        mask = torch.zeros((len(rows), length), dtype=torch.int64)
+        for row, part in enumerate(parts):
+            hidden[row, : len(part)], mask[row, : len(part)] = part, 1
+        return {"hidden": torch.from_numpy(hidden), "attention_mask": mask, "depth": self.prefix.depth}
+
+
+def activations(
+    prefix: Prefix,
+    ids: Sequence[Sequence[int]],
+    *,
+    before_batch: Callable[[], None] = lambda: None,
+    before_writing: Callable[[int, int], None] = lambda n_texts, n_bytes: None,
+) -> Activations:
+    """Return the activations of tokenized texts; those that are not on disk yet are computed and written.
+
+    Two processes that need the same take turns, and the second finds what the first has written. What is damaged or
+    half-written is noticed by its checksum, and computed again.
+
+    Parameters
+    ----------
+    prefix : Prefix
+    ids : sequence of token ids, one for each text
+    before_batch : function
+        Called before each batch; what it raises ends the work, and nothing half-written is kept.
+    before_writing : function of a number of texts and of bytes
+        Called before anything is computed, if something has to be.
+
+    Raises
+    ------
+    FtkitError
+        FT060, if the disk or the limit has no room for them, or the folder cannot be written.
+    """
+    from filelock import FileLock
+
+    keys = [hashlib.blake2b(np.asarray(i, np.int32).tobytes(), digest_size=16).hexdigest() for i in ids]
+    wanted, folder = dict(zip(keys, ids, strict=True)), prefix.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            os.utime(folder)
+            shelf = Shelf(prefix, wanted)
+            missing = {key: tokens for key, tokens in wanted.items() if key not in shelf.found}
+            began = time.perf_counter()
+            if missing:
+                n_bytes = prefix.n_bytes(list(missing.values()))
+                make_room(folder, n_bytes)
+                before_writing(len(missing), n_bytes)
+                shelf.write(missing, before_batch)
+    except OSError as error:
+        raise FtkitError("FT060", f"{folder.parent} could not be written: {error.strerror or error}.") from error
+    told = hashlib.sha256("".join(f"{key}{shelf.crc[key]:08x}" for key in keys).encode()).hexdigest()
+    made = Activations(prefix, [shelf.found[key] for key in keys], told, shelf.text_s)
+    made.n_built, made.built_s = len(missing), time.perf_counter() - began
+    return made
