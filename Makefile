@@ -44,7 +44,7 @@ quick:  ## the everyday tests: seconds, no files, no browser
 
 notebooks:  ## run every lesson with its real parameters and store what it shows
 	@$(INSTALL) lab
-	@$(PY) -m ftkit.lessons
+	@$(PY) tools/lessons.py
 
 claim:  ## measure again what the README claims
 	@$(INSTALL) lab test

@@ -54,3 +54,18 @@ def test_python_m_ftkit_is_the_same_command() -> None:
     done = subprocess.run([sys.executable, "-m", "ftkit", "--help"], capture_output=True, text=True, check=True)
     for verb in ("tour", "doctor", "fetch"):
         assert verb in done.stdout
+
+
+def test_tour_runs_what_lies_beside_the_package(monkeypatch) -> None:
+    import lessons
+
+    ran = []
+    monkeypatch.setattr(lessons, "tour", lambda: ran.append(True))
+    assert cli.main(["tour"]) == 0
+    assert ran == [True]
+
+
+def test_outside_a_clone_tour_says_that_it_needs_one(monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "ftkit" / "cli.py"))
+    assert cli.main(["tour"]) == 1
+    assert "in a clone of ftkit" in capsys.readouterr().err

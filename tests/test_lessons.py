@@ -11,7 +11,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from ftkit import lessons
+import lessons
 from ftkit.findings import FtkitError
 
 #: What the first lesson leaves in its kernel, as small as it can be.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ftkit.lessons import FIRST, execute, lessons, normalised, read
+from lessons import FIRST, execute, lessons, normalised, read
 
 every_lesson = pytest.mark.parametrize("path", lessons(), ids=lambda p: p.stem)
 

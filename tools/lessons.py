@@ -186,7 +186,8 @@ def tour(notebook: Path = NOTEBOOKS / FIRST, build: Path = BUILD) -> dict:
     """
     figures, start = build / "tour.json", time.perf_counter()
     build.mkdir(parents=True, exist_ok=True)
-    code = f"from ftkit.lessons import _write_tour\n_write_tour({str(figures)!r}, globals())"
+    code = f"import sys; sys.path.append({str(_ROOT / 'tools')!r})\nfrom lessons import _write_tour\n"
+    code += f"_write_tour({str(figures)!r}, globals())"
     ran = execute(read(notebook), folder=notebook.parent, then=code, progress=True)
     page(ran, build / f"{notebook.stem}.html")
     write(ran, build / notebook.name)

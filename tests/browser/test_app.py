@@ -12,7 +12,7 @@ import nbformat
 import psutil
 import pytest
 
-from ftkit.lessons import NOTEBOOKS, lessons, normalised, read, with_parameters
+from lessons import NOTEBOOKS, lessons, normalised, read, with_parameters
 from tests.browser.driving import Pointer, Server, Watched
 
 APPS = NOTEBOOKS / "apps"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from ftkit.lessons import FIRST, NOTEBOOKS, read, with_parameters
+from lessons import FIRST, NOTEBOOKS, read, with_parameters
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.needs_assets("minilm", "icd10cm")]
 
