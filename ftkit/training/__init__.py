@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -194,8 +193,8 @@ def fit(
         model.load_state_dict(best, strict=False)
         model.eval().requires_grad_(False)
         moved, optimized = how_far(model, base, groups, start), held(optimizer, model, groups)
-    del optimizer, schedule, best, start
-    gc.collect()  # optimizer and schedule refer to one another
+    optimizer.state.clear()  # two numbers a weight; optimizer and schedule refer to one another, and would go late
+    del best, start
     give_back_memory()
     return Run(
         base=base,
