@@ -7,13 +7,19 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is first imported
 
 import pytest
+import tiny
 
 from ftkit.findings import FtkitError
 from install import BROWSERS  # tools/install.py, on the path by pyproject.toml
+
+if TYPE_CHECKING:
+    from ftkit.data import Splits
+    from ftkit.pretrained import Base
 
 IN_CI = os.environ.get("CI") == "true"
 ORDER = ("test_layout", "", "test_notebooks", "browser/", "test_binder")
@@ -68,6 +74,18 @@ def _leaves_no_activations(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def _finds_no_activations(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test finds what another one kept, so that none depends on which came before."""
     monkeypatch.setattr("ftkit.cache.cache_root", functools.cache(lambda: tmp_path_factory.mktemp("kept")))
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    """A tiny base; a test file that needs another has a fixture of that name itself."""
+    return tiny.base()
+
+
+@pytest.fixture(scope="module")
+def data() -> Splits:
+    """Tiny splits, of three classes told by one word."""
+    return tiny.splits()
 
 
 @pytest.fixture(scope="session")

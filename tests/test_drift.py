@@ -18,16 +18,6 @@ from ftkit.training import make_optimizer, set_modes
 FAST = Plan(train="top 1", lr=1e-2, head_lr=1e-2, epochs=2, batch_size=16, keep="last")
 
 
-@pytest.fixture(scope="module")
-def base():
-    return tiny.base()
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny.splits()
-
-
 def fit(base, data, plan):
     return training.fit(base, data, plan, on_event=None)
 

@@ -6,23 +6,12 @@ import dataclasses
 import time
 
 import pytest
-import tiny
 import torch
 
 from ftkit.forecast import Calibration, calibrate, estimate, estimates
 from ftkit.plan import Plan
 
 FREEZING = ["all", "blocks", "top 2", "top 1", "head"]  # each freezes more than the one before
-
-
-@pytest.fixture(scope="module")
-def base():
-    return tiny.base()
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny.splits()
 
 
 @pytest.fixture(scope="module")

@@ -20,16 +20,6 @@ from ftkit.plan import Plan
 FAST = Plan(train="top 1", lr=1e-2, head_lr=1e-2, epochs=2, batch_size=16, cache=False)
 
 
-@pytest.fixture(scope="module")
-def base():
-    return tiny.base()
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny.splits()
-
-
 def fit(base, data, plan, **options):
     return training.fit(base, data, plan, **{"on_event": None, **options})
 

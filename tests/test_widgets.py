@@ -10,7 +10,6 @@ from dataclasses import fields
 
 import ipywidgets
 import pytest
-import tiny
 
 from ftkit.display import count
 from ftkit.findings import FtkitError
@@ -20,16 +19,6 @@ from ftkit.widgets import FreezePanel
 from ftkit.widgets.panel import Panel
 
 HOSTILE = "<img src=x onerror='document.title=1'>"
-
-
-@pytest.fixture(scope="module")
-def base():
-    return tiny.base()
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny.splits()
 
 
 def shown(panel: Panel) -> str:

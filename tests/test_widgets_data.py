@@ -22,16 +22,6 @@ HOSTILE = "<img src=x onerror='document.title=1'>"
 
 
 @pytest.fixture(scope="module")
-def base():
-    return tiny.base()
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny.splits()
-
-
-@pytest.fixture(scope="module")
 def copied():
     """Splits in which a train row and a test row are nearly the same, with different labels, and nothing else is."""
     near = "the left heart valve was found to be open at night"

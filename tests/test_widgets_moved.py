@@ -9,7 +9,6 @@ import threading
 import time
 
 import pytest
-import tiny
 
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
@@ -21,16 +20,6 @@ from ftkit.widgets.stack import MEASURES, stack
 HOSTILE = "<img src=x onerror='document.title=1'>"
 TWO = Plan(train=("block 2", "head"), epochs=3, lr=5e-3)
 PROBE = Plan(train="head", epochs=1, start="probe", head_lr=0.1, keep="last")
-
-
-@pytest.fixture(scope="module")
-def base():
-    return tiny.base()
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny.splits()
 
 
 @pytest.fixture(scope="module")
