@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ftkit.cache import above
-from ftkit.pretrained import Base, in_batches, pool
+from ftkit.pretrained import Base, group_parameters, in_batches, pool
 
 
 class Classifier(nn.Module):
@@ -54,8 +54,14 @@ class Classifier(nn.Module):
         return self.head(self.dropout(vectors))
 
 
-def classifier_groups(base: Base) -> dict[str, tuple[str, ...]]:
+def groups_of(model: Classifier) -> dict[str, tuple[str, ...]]:
     """Return the parameter names of a `Classifier` by group: the encoder's groups, and the head last."""
+    groups = {g: tuple(f"encoder.{n}" for n in names) for g, names in group_parameters(model.encoder).items()}
+    return {**groups, "head": ("head.weight", "head.bias")}
+
+
+def classifier_groups(base: Base) -> dict[str, tuple[str, ...]]:
+    """Return the same for the `Classifier` that a base would become."""
     groups = {g: tuple(f"encoder.{n}" for n in names) for g, names in base.groups.items()}
     return {**groups, "head": ("head.weight", "head.bias")}
 
@@ -75,6 +81,23 @@ def loss(logits: torch.Tensor, labels: torch.Tensor, kind: str, weights: torch.T
     if kind == "multiple":
         return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), pos_weight=weights)
     return nn.functional.cross_entropy(logits, labels, weight=weights)
+
+
+def share(labels: torch.Tensor, part: Sequence[int], batch: Sequence[int], weights: torch.Tensor | None) -> float:
+    """Return how much of a batch's mean loss the mean loss of a part of it is: 1.0 for all of it.
+
+    Parameters
+    ----------
+    labels : torch.Tensor, shape (n,) or (n, n_classes)
+        Of all rows.
+    part, batch : sequence of int
+        Row numbers.
+    weights : torch.Tensor, optional, shape (n_classes,)
+        As in `loss`: with single labels the mean is weighted by the class of each row.
+    """
+    if weights is None or labels.ndim > 1:
+        return len(part) / len(batch)
+    return (weights[labels[part]].sum() / weights[labels[batch]].sum()).item()
 
 
 def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
@@ -126,11 +149,18 @@ def logits_of(
     batch_size: int = 64,
     before_batch: Callable[[], None] | None = None,
     batch_of: Callable[[Sequence[int]], Mapping] | None = None,
+    turn: tuple[int, int] = (0, 1),
 ) -> np.ndarray:
     """Return the logits of tokenized texts, shape (n, n_classes), in evaluation mode and without gradients.
 
-    `batch_of` makes the batch of some row numbers, where it is not made of their tokens.
+    `batch_of` makes the batch of some row numbers, where it is not made of their tokens. Of several processes each
+    computes every n-th batch: `turn` is its own number and n, and the other rows are zeros.
     """
     model.eval()
-    with torch.inference_mode():
-        return in_batches(base, ids, model, model.head.out_features, batch_size, before_batch, batch_of)
+    device = next(model.parameters()).device
+
+    def logits(batch: Mapping[str, Any]) -> torch.Tensor:
+        return model({k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()})
+
+    with torch.no_grad():  # not inference mode: a model dealt out over processes could not be trained after it
+        return in_batches(base, ids, logits, model.head.out_features, batch_size, before_batch, batch_of, turn)

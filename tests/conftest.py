@@ -76,6 +76,12 @@ def _finds_no_activations(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyt
     monkeypatch.setattr("ftkit.cache.cache_root", functools.cache(lambda: tmp_path_factory.mktemp("kept")))
 
 
+@pytest.fixture(autouse=True)
+def _trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that leaves the dtype open gets the same one on every machine that runs these tests."""
+    monkeypatch.setattr("ftkit.doctor.fastest_dtype", lambda: "float32")
+
+
 @pytest.fixture(scope="module")
 def base() -> Base:
     """A tiny base; a test file that needs another has a fixture of that name itself."""

@@ -116,7 +116,7 @@ def test_what_it_takes_on_disk_is_told_before_it_is_written(folder):
     assert 0 < data.stat().st_size - n_bytes < 200, "a header, and the numbers"
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "index", "gone"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "index", "table", "gone"])
 def test_damage_is_noticed_and_computed_again(folder, harm):
     whole = activations(prefix(), ids())
     digest, hidden = whole.digest, all_of(whole)["hidden"].clone()
@@ -129,7 +129,10 @@ def test_damage_is_noticed_and_computed_again(folder, harm):
     elif harm == "cut":
         os.truncate(data, data.stat().st_size - 40)
     elif harm == "index":
-        index.write_text(index.read_text()[:100])
+        index.write_text(index.read_text()[:20])
+    elif harm == "table":
+        (table,) = folder.rglob("*.table")
+        table.write_bytes(table.read_bytes()[::-1])
     else:
         data.unlink()
     with pytest.warns(UserWarning, match="FT065"):
@@ -216,7 +219,7 @@ def test_a_folder_that_cannot_be_written_is_said(monkeypatch, tmp_path):
 
 def test_memory_does_not_hold_the_activations():
     kept = activations(prefix(), ids())
-    assert all(isinstance(data, np.memmap) for data, _, _ in kept._found)
+    assert kept._files and all(isinstance(data, np.memmap) for data in kept._files)
 
 
 @pytest.mark.parametrize("train", ["head", "top 1", "top 2", ("block 2", "head")])

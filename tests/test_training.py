@@ -172,7 +172,7 @@ def test_the_change_of_a_group_is_told_relative_to_its_length(base, data):
 
 def test_a_frozen_weight_that_moves_all_the_same_is_noticed(base, data, monkeypatch):
     model = []
-    monkeypatch.setattr(training, "set_modes", lambda m, groups, plan, epoch: model.append(m) or m.train())
+    monkeypatch.setattr(training.loop, "set_modes", lambda m, groups, plan, epoch: model.append(m) or m.train())
 
     def meddle(event):
         if event.kind == "step":
@@ -274,7 +274,7 @@ def test_what_is_frozen_gives_the_same_features_each_time(base):
 
 def test_the_modes_are_set_anew_after_each_validation(base, data, monkeypatch):
     model, seen, original = [], [], training.set_modes
-    monkeypatch.setattr(training, "set_modes", lambda *a: model.append(a[0]) or original(*a))
+    monkeypatch.setattr(training.loop, "set_modes", lambda *a: model.append(a[0]) or original(*a))
 
     def look(event):
         if event.kind == "step":

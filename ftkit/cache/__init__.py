@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ftkit.cache.parts import above, digest, up_to
+from ftkit.cache.parts import above, blocks_of, digest, up_to
 from ftkit.cache.shelf import ROWS, Shelf, make_room
 from ftkit.display import Record, record
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base, pool
 from ftkit.sources import cache_root
 
-__all__ = ["Activations", "Prefix", "above", "activations"]
+__all__ = ["Activations", "Prefix", "above", "activations", "blocks_of", "digest"]
 
 
 @record
@@ -75,19 +75,22 @@ class Prefix(Record):
         """Return what tokenized texts take on disk."""
         return (len(ids) if self.pooled else sum(map(len, ids))) * self.base.hidden_size * self.stored(0).nbytes
 
-    def compute(self, ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    def compute(self, ids: Sequence[Sequence[int]], encoder: torch.nn.Module) -> list[np.ndarray]:
         """Return what at most `ROWS` texts of like length are kept as: each (tokens, hidden), or (1, hidden) if pooled.
 
         All are padded to one length, and their number filled up to `ROWS`: the shape decides the last bits.
         """
+        device = next(encoder.parameters()).device
         batch = self.base.batch([*ids, *[ids[0]] * (ROWS - len(ids))], self.length(len(ids[0])))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == "bfloat16"):
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+            encoder.eval()
             if self.pooled:
-                found = pool(self.base.encoder, batch, self.base.pooling)[:, None]
+                found = pool(encoder, batch, self.base.pooling)[:, None]
             else:
-                found = up_to(self.base.encoder, self.depth, batch)
+                found = up_to(encoder, self.depth, batch)
         with np.errstate(over="ignore"):
-            found = found.float().numpy().astype(self.stored)
+            found = found.float().cpu().numpy().astype(self.stored)
         if not np.isfinite(found).all():
             raise FtkitError(
                 "FT060", f"what {self.base.name} makes of a text does not fit into {self.stored.__name__}."
@@ -113,16 +116,21 @@ class Activations:
         The sha256 of everything that is mapped: equal for equal texts, whoever computed them.
     """
 
-    def __init__(self, prefix: Prefix, found: list[tuple[np.ndarray, int, int]], digest: str, text_s: float) -> None:
-        self.prefix, self._found, self.digest, self.text_s = prefix, found, digest, text_s
+    def __init__(self, shelf: Shelf, numbers: np.ndarray) -> None:
+        self.prefix, self.text_s, self._files = shelf.prefix, shelf.text_s, shelf.files
+        self._file, self._place = shelf.file[numbers], shelf.place[numbers]
+        self.digest = hashlib.sha256(self._place["key"].tobytes() + self._place["crc"].tobytes()).hexdigest()
         self.n_built, self.built_s = 0, 0.0
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._file)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """Return rows as a batch for `Classifier`: `vectors`, or padded `hidden` with its mask and depth."""
-        parts = [self._found[i][0][self._found[i][1] : sum(self._found[i][1:])] for i in rows]
+        parts = []
+        for i in rows:
+            _, start, length, _ = self._place[i].tolist()
+            parts.append(self._files[self._file[i]][start : start + length])
         if self.prefix.pooled:
             return {"vectors": torch.from_numpy(np.concatenate(parts).astype(np.float32))}
         length = self.prefix.base.padded(max(map(len, parts)))
@@ -136,6 +144,7 @@ class Activations:
 def activations(
     prefix: Prefix,
     ids: Sequence[Sequence[int]],
+    encoder: torch.nn.Module | None = None,
     *,
     before_batch: Callable[[], None] = lambda: None,
     before_writing: Callable[[int, int], None] = lambda n_texts, n_bytes: None,
@@ -149,6 +158,8 @@ def activations(
     ----------
     prefix : Prefix
     ids : sequence of token ids, one for each text
+    encoder : torch.nn.Module, optional
+        A copy of the base's, with the same weights below; by default the base's own.
     before_batch : function
         Called before each batch; what it raises ends the work, and nothing half-written is kept.
     before_writing : function of a number of texts and of bytes
@@ -161,23 +172,25 @@ def activations(
     """
     from filelock import FileLock
 
-    keys = [hashlib.blake2b(np.asarray(i, np.int32).tobytes(), digest_size=16).hexdigest() for i in ids]
-    wanted, folder = dict(zip(keys, ids, strict=True)), prefix.folder
+    made = (hashlib.blake2b(np.asarray(i, np.int32).tobytes(), digest_size=16).digest() for i in ids)
+    keys, first, numbers = np.unique(np.fromiter(made, "S16", len(ids)), return_index=True, return_inverse=True)
+    folder = prefix.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             os.utime(folder)
-            shelf = Shelf(prefix, wanted)
-            missing = {key: tokens for key, tokens in wanted.items() if key not in shelf.found}
+            shelf = Shelf(prefix, keys)
+            # In the order in which they were given, so that what is trained together lies together.
+            missing = np.flatnonzero(shelf.file < 0)
+            missing = missing[np.argsort(first[missing])]
             began = time.perf_counter()
-            if missing:
-                n_bytes = prefix.n_bytes(list(missing.values()))
-                make_room(folder, n_bytes)
+            if len(missing):
+                wanted = [ids[i] for i in first[missing]]
+                make_room(folder, n_bytes := prefix.n_bytes(wanted))
                 before_writing(len(missing), n_bytes)
-                shelf.write(missing, before_batch)
+                shelf.write(wanted, missing, encoder or prefix.base.encoder, before_batch)
     except OSError as error:
         raise FtkitError("FT060", f"{folder.parent} could not be written: {error.strerror or error}.") from error
-    told = hashlib.sha256("".join(f"{key}{shelf.crc[key]:08x}" for key in keys).encode()).hexdigest()
-    made = Activations(prefix, [shelf.found[key] for key in keys], told, shelf.text_s)
-    made.n_built, made.built_s = len(missing), time.perf_counter() - began
-    return made
+    kept = Activations(shelf, numbers)
+    kept.n_built, kept.built_s = len(missing), time.perf_counter() - began
+    return kept

@@ -9,11 +9,12 @@ import time
 import uuid
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import nn
 
 from ftkit.display import size
 from ftkit.findings import Finding, FtkitError
@@ -27,74 +28,115 @@ ROWS = 32
 LIMIT_BYTES = 4_000_000_000
 
 
+#: Where a text's activations are: its key, the rows of the file that hold them, and their checksum.
+ENTRY = np.dtype([("key", "S16"), ("start", "i8"), ("length", "i4"), ("crc", "u4")])
+
+
 class Shelf:
-    """A prefix's folder: files of activations, each with an index that is written last."""
+    """A prefix's folder: files of activations, each with a table of its texts, and a JSON file that is written last.
 
-    def __init__(self, prefix: Prefix, wanted: Mapping[str, Any]) -> None:
-        self.prefix, self.text_s = prefix, 0.0
-        self.found: dict[str, tuple[np.ndarray, int, int]] = {}
-        self.crc: dict[str, int] = {}
+    All is kept in arrays, some 30 bytes a text: Python's own objects would take ten times that.
+
+    Parameters
+    ----------
+    prefix : Prefix
+    keys : numpy.ndarray of S16, shape (n,)
+        The texts that are wanted, each once.
+
+    Attributes
+    ----------
+    files : list of numpy.memmap
+    place : numpy.ndarray of `ENTRY`, shape (n,)
+        Where each wanted text lies.
+    file : numpy.ndarray of int, shape (n,)
+        In which of the files; -1 for none.
+    """
+
+    def __init__(self, prefix: Prefix, keys: np.ndarray) -> None:
+        self.prefix, self.keys, self.text_s = prefix, keys, 0.0
+        self.files: list[np.ndarray] = []
+        self.file, self.place = np.full(len(keys), -1), np.zeros(len(keys), ENTRY)
         for left in prefix.folder.iterdir():  # by a process that was killed: the lock is ours
-            if ".part" in left.name or (left.suffix == ".npy" and not left.with_suffix(".json").exists()):
+            if ".part" in left.name or not left.with_suffix(".json").exists():
                 left.unlink()
-        for index in sorted(prefix.folder.glob("*.json")):
-            self._read(index, wanted)
+        for told in sorted(prefix.folder.glob("*.json")):
+            self._read(told)
 
-    def _read(self, index: Path, wanted: Mapping[str, Any]) -> None:
+    def _read(self, path: Path) -> None:
         try:
-            told = json.loads(index.read_text(encoding="utf-8"))
-            data = np.load(index.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-            here = {key: (start, length, crc) for key, start, length, crc in told["texts"] if key in wanted}
-            for start, length, crc in here.values():
+            told = json.loads(path.read_text(encoding="utf-8"))
+            written = path.with_suffix(".table").read_bytes()
+            if zlib.crc32(written) != told["table_crc"]:
+                raise ValueError("its table is not as it was written")
+            table = np.frombuffer(written, ENTRY)
+            data = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+            at = np.minimum(np.searchsorted(table["key"], self.keys), len(table) - 1)
+            here = np.flatnonzero((table["key"][at] == self.keys) & (self.file < 0))
+            for _, start, length, crc in table[at[here]].tolist():
                 if start + length > len(data) or zlib.crc32(data[start : start + length]) != crc:
                     raise ValueError(f"rows {start} to {start + length} are not as they were written")
             self.text_s = told["text_s"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            for path in (index, index.with_suffix(".npy")):
-                path.unlink(missing_ok=True)
-            message = f"{index.name} in {index.parent.name}: {error}. It is computed again."
+            for suffix in (".json", ".npy", ".table"):
+                path.with_suffix(suffix).unlink(missing_ok=True)
+            message = f"{path.name} in {path.parent.name}: {error}. It is computed again."
             warnings.warn(Finding(code="FT065", message=message).summary(), stacklevel=4)
             return
-        self.found |= {key: (data, start, length) for key, (start, length, _) in here.items()}
-        self.crc |= {key: crc for key, (_, _, crc) in here.items()}
+        self._take(data, here, table[at[here]])
 
-    def write(self, missing: Mapping[str, Sequence[int]], before_batch: Callable[[], None]) -> None:
-        """Compute what is missing, into one new file; memory does not grow with it."""
-        prefix, began, texts, at = self.prefix, time.perf_counter(), [], 0
+    def _take(self, data: np.ndarray, numbers: np.ndarray, entries: np.ndarray) -> None:
+        self.file[numbers], self.place[numbers] = len(self.files), entries
+        self.files.append(data)
+
+    def write(
+        self, ids: Sequence[Sequence[int]], numbers: np.ndarray, encoder: nn.Module, before_batch: Callable[[], None]
+    ) -> None:
+        """Compute the texts of some numbers, into one new file; memory does not grow with them.
+
+        Parameters
+        ----------
+        ids : sequence of token ids
+            Those of `numbers`, in their order.
+        numbers : numpy.ndarray of int
+            Positions in `keys`.
+        encoder : torch.nn.Module
+        before_batch : function
+        """
+        prefix, began, at = self.prefix, time.perf_counter(), 0
+        table = np.zeros(len(numbers), ENTRY)
+        table["key"] = self.keys[numbers]
         path = prefix.folder / f"{uuid.uuid4().hex}.npy"
-        shape = (prefix.n_bytes(list(missing.values())) // prefix.base.hidden_size // prefix.stored(0).nbytes,)
         part = path.with_suffix(".part.npy")
         try:
-            data = np.lib.format.open_memmap(part, "w+", prefix.stored, (*shape, prefix.base.hidden_size))
-            for keys in _alike(prefix, missing):
+            shape = (prefix.n_bytes(ids) // prefix.base.hidden_size // prefix.stored(0).nbytes, prefix.base.hidden_size)
+            data = np.lib.format.open_memmap(part, "w+", prefix.stored, shape)
+            for rows in _alike(prefix, ids):
                 before_batch()
-                for key, rows in zip(keys, prefix.compute([missing[key] for key in keys]), strict=True):
-                    data[at : at + len(rows)] = rows
-                    texts.append((key, at, len(rows), zlib.crc32(rows)))
-                    at += len(rows)
+                for row, found in zip(rows, prefix.compute([ids[row] for row in rows], encoder), strict=True):
+                    data[at : at + len(found)] = found
+                    table[row] = (table["key"][row], at, len(found), zlib.crc32(found))
+                    at += len(found)
             data.flush()
             del data
-            self.text_s = (time.perf_counter() - began) / len(missing)
-            told = part.with_suffix(".json")
-            told.write_text(json.dumps({"texts": texts, "text_s": self.text_s}), encoding="utf-8")
-            part.replace(path)
-            told.replace(path.with_suffix(".json"))
+            self.text_s = (time.perf_counter() - began) / len(numbers)
+            by_key = np.sort(table, order="key")
+            told = {"text_s": self.text_s, "table_crc": zlib.crc32(by_key.tobytes())}
+            part.with_suffix(".table").write_bytes(by_key.tobytes())
+            part.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
+            for suffix in (".npy", ".table", ".json"):
+                part.with_suffix(suffix).replace(path.with_suffix(suffix))
         finally:
             for left in prefix.folder.glob("*.part*"):
                 left.unlink()
-        data = np.load(path, mmap_mode="r", allow_pickle=False)
-        self.found |= {key: (data, start, length) for key, start, length, _ in texts}
-        self.crc |= {key: crc for key, _, _, crc in texts}
+        self._take(np.load(path, mmap_mode="r", allow_pickle=False), numbers, table)
 
 
-def _alike(prefix: Prefix, texts: Mapping[str, Sequence[int]]) -> Iterator[list[str]]:
-    """Yield the names of texts that are padded to the same length, at most `ROWS` at a time."""
-    by_length: dict[int, list[str]] = {}
-    for key, tokens in texts.items():
-        by_length.setdefault(prefix.length(len(tokens)), []).append(key)
-    for _, keys in sorted(by_length.items()):
-        for start in range(0, len(keys), ROWS):
-            yield keys[start : start + ROWS]
+def _alike(prefix: Prefix, ids: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+    """Yield the numbers of texts that are padded to the same length, at most `ROWS` at a time."""
+    lengths = np.fromiter((prefix.length(len(tokens)) for tokens in ids), np.int32, len(ids))
+    for length in np.unique(lengths):
+        alike = np.flatnonzero(lengths == length)
+        yield from (alike[start : start + ROWS] for start in range(0, len(alike), ROWS))
 
 
 def make_room(folder: Path, n_bytes: int) -> None:

@@ -6,7 +6,10 @@ groups (cgroups, version 1 and 2), and speed is measured, because no list of pro
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
+import os
 import platform
 import shutil
 import statistics
@@ -24,7 +27,16 @@ from ftkit.doctor.limits import cpu_quota, memory_bytes, n_cores, n_threads, pea
 from ftkit.findings import Finding
 from ftkit.sources import cache_root
 
-__all__ = ["Machine", "doctor", "measured_speed", "n_threads", "peak_rss_bytes", "rss_bytes", "versions"]
+__all__ = [
+    "Machine",
+    "doctor",
+    "fastest_dtype",
+    "measured_speed",
+    "n_threads",
+    "peak_rss_bytes",
+    "rss_bytes",
+    "versions",
+]
 
 
 PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub", "datasets", "numpy", "scikit-learn")
@@ -141,7 +153,7 @@ def doctor(*, network: bool = False) -> Machine:
         float32_flops=float32,
         bfloat16_flops=bfloat16,
         autocast_speedup=speedup,
-        fastest_dtype="bfloat16" if speedup > 1.2 else "float32",  # a smaller gain is not worth the rounding
+        fastest_dtype=_remember(speedup),
         findings=tuple(Finding(code=code, message=message) for code, short, message in shortages if short),
     )
 
@@ -174,6 +186,37 @@ def measured_speed() -> tuple[float, float, float]:
     finally:
         torch.set_num_threads(before)
     return 2 * n**3 / products[0], 2 * n**3 / products[1], steps[0] / steps[1]
+
+
+def fastest_dtype() -> str:
+    """Return the number format in which this machine trains faster: measured once, then remembered in the cache.
+
+    It stays the same for this processor, number of threads and version of torch, so that equal plans give equal
+    weights tomorrow, too. `doctor()` measures it anew.
+    """
+    kept, key = cache_root() / "fastest_dtype.json", _speed_key()
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return json.loads(kept.read_text(encoding="utf-8"))[key]
+    return _remember(measured_speed()[2])
+
+
+def _speed_key() -> str:
+    processor = f"{platform.machine()} {platform.processor()} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{processor}, {n_threads()} threads, torch {torch.__version__}"
+
+
+def _remember(speedup: float) -> str:
+    fastest = "bfloat16" if speedup > 1.2 else "float32"  # a smaller gain is not worth the rounding
+    kept = cache_root() / "fastest_dtype.json"
+    with contextlib.suppress(OSError):  # where nothing can be kept, each process measures
+        known = {}
+        with contextlib.suppress(OSError, ValueError):
+            known = dict(json.loads(kept.read_text(encoding="utf-8")))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(known | {_speed_key(): fastest}), encoding="utf-8")
+        part.replace(kept)
+    return fastest
 
 
 def _medians_s(functions: list[Callable[[], object]], budget_s: float = 0.3) -> list[float]:

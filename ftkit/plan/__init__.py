@@ -79,8 +79,13 @@ class Plan(Record):
         `"balanced"` lets each class count equally in the loss.
     clip : float
         Longest allowed gradient (its norm); longer ones are scaled down.
+    accumulate : int
+        In how many parts a step's rows are computed, one after the other: less memory, the same gradient, more time.
     dtype : str
-        `"float32"`, or `"bfloat16"` for autocast, which is faster on some processors (`ft.check_machine()` measures).
+        `"float32"`, `"bfloat16"` for autocast, or `"auto"`: whichever of the two was measured to train faster on this
+        machine (`ft.check_machine()` tells). A run's own plan says which one that was.
+    compile : bool
+        Let `torch.compile` make each block anew as one piece; needs a C++ compiler, and takes a minute for it.
     cache : bool
         Whether what the frozen blocks make of a text is computed once and kept on disk, for this run and others; the
         last digits of the result differ a little from computing it anew in every batch.
@@ -117,7 +122,9 @@ class Plan(Record):
     monitor: str = "accuracy"
     class_weight: str | None = None
     clip: float = 1.0
-    dtype: str = "float32"
+    accumulate: int = 1
+    dtype: str = "auto"
+    compile: bool = False
     cache: bool = True
     seed: int = 0
 

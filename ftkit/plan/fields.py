@@ -20,7 +20,8 @@ _CHOICES = {
     "keep": ("best", "last"),
     "monitor": ("accuracy", "macro_f1", "loss"),
     "class_weight": (None, "balanced"),
-    "dtype": ("float32", "bfloat16"),
+    "dtype": ("float32", "bfloat16", "auto"),
+    "compile": (False, True),
     "gradual": (False, True),
     "cache": (True, False),
 }
@@ -50,7 +51,7 @@ def checked(plan: Plan) -> dict[str, Any]:
             raise _wrong(name, rate, "above 0 and at most 1, typically 1e-5 to 1e-2")
     # A number out of numpy would not go into JSON, so plain ones are stored.
     plain: dict[str, Any] = {"lr": float(plan.lr), "head_lr": float(plan.head_lr)}
-    for name in ("epochs", "batch_size", *(("patience",) if plan.patience is not None else ())):
+    for name in ("epochs", "batch_size", "accumulate", *(("patience",) if plan.patience is not None else ())):
         value = getattr(plan, name)
         if not _whole(value) or value < 1:
             raise _wrong(name, value, "a whole number, 1 or more")

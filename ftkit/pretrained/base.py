@@ -193,20 +193,26 @@ def in_batches(
     batch_size: int,
     before_batch: Callable | None = None,
     batch_of: Callable | None = None,
+    turn: tuple[int, int] = (0, 1),
 ) -> np.ndarray:
     """Return `function(batch)` for all texts as one array (n, width), rows in their order; like lengths go together.
 
-    `batch_of` makes the batch of some row numbers, where it is not made of their tokens.
+    `batch_of` makes the batch of some row numbers, where it is not made of their tokens. `turn` is (k, n) for the
+    k-th of n processes that share the batches; the rows of the others stay zeros.
     """
 
     order = np.argsort([len(i) for i in ids], kind="stable")
     out = np.zeros((len(ids), width), dtype=np.float32)
-    for start in range(0, len(order), batch_size):
+    starts = range(0, len(order), batch_size)
+    # All processes compute equally many, if need be one twice: a model dealt out over them needs them all each time.
+    for number in range(turn[0], -(-len(starts) // turn[1]) * turn[1], turn[1]):
         if before_batch:
             before_batch()
-        rows = order[start : start + batch_size]
+        rows = order[starts[number % len(starts)] :][:batch_size]
         batch = batch_of(rows) if batch_of else base.batch([ids[i] for i in rows])
-        out[rows] = function(batch).float().numpy()
+        found = function(batch).float().cpu().numpy()
+        if number < len(starts):
+            out[rows] = found
     return out
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from ftkit import cache
 from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
@@ -17,6 +19,8 @@ class Feed:
     Parameters
     ----------
     base : Base
+    encoder : torch.nn.Module
+        Computes what is kept: the base's own, or a copy on another device, frozen as far as that is asked.
     plan : Plan
     groups : mapping of group name to parameter names, in the order of the computation
     train, valid : lists of token ids
@@ -27,6 +31,8 @@ class Feed:
 
     Attributes
     ----------
+    stages : list of mapping
+        What was kept, for each depth in turn.
     findings : list of Finding
         FT060 where there was no room, so that all is computed from the tokens.
     """
@@ -34,6 +40,7 @@ class Feed:
     def __init__(
         self,
         base: Base,
+        encoder: nn.Module,
         plan: Plan,
         groups: Mapping[str, Sequence[str]],
         train: list[list[int]],
@@ -43,8 +50,8 @@ class Feed:
     ) -> None:
         self._base, self._plan, self._groups, self._ids = base, plan, groups, [*train, *valid]
         self._first_valid, self._ask, self._tell = len(train), before_batch, tell
-        self._kept: cache.Activations | None = None
-        self._given, self._stages, self.findings = 0, [], []
+        self._encoder, self._kept = encoder, None
+        self._given, self.stages, self.findings = 0, [], []
 
     def prepare(self, epoch: int) -> None:
         """Get ready for an epoch, counted from 1: what is frozen in it is computed, if it was not before."""
@@ -60,7 +67,7 @@ class Feed:
         if prefix:
             watch = {"before_batch": self._ask, "before_writing": self._tell}
             try:
-                self._kept = cache.activations(prefix, self._ids, **watch)
+                self._kept = cache.activations(prefix, self._ids, self._encoder, **watch)
             except FtkitError as error:
                 if error.code != "FT060":
                     raise
@@ -80,12 +87,12 @@ class Feed:
     def report(self) -> dict[str, Any] | None:
         """Return what was kept and what it saved, as `Run.cache` tells it; None where nothing was."""
         self._close()
-        if not self._stages:
+        if not self.stages:
             return None
-        told = {name: self._stages[0][name] for name in ("depth", "pooled")}  # the deepest: more moves later, not less
-        told["digest"] = " ".join(stage["digest"] for stage in self._stages)
+        told = {name: self.stages[0][name] for name in ("depth", "pooled")}  # the deepest: more moves later, not less
+        told["digest"] = " ".join(dict.fromkeys(stage["digest"] for stage in self.stages))
         sums = ("n_bytes", "n_built", "built_s", "saved_s")
-        return told | {name: sum(stage[name] for stage in self._stages) for name in sums}
+        return told | {name: sum(stage[name] for stage in self.stages) for name in sums}
 
     def _close(self) -> None:
         """Write down what a stage did before the next one begins, and let go of it."""
@@ -94,7 +101,7 @@ class Feed:
         if kept:
             stage = {"depth": kept.prefix.depth, "pooled": kept.prefix.pooled, "digest": kept.digest}
             stage |= {"n_bytes": kept.prefix.n_bytes(self._ids), "n_built": kept.n_built, "built_s": kept.built_s}
-            self._stages.append(stage | {"saved_s": given * kept.text_s - kept.built_s})
+            self.stages.append(stage | {"saved_s": given * kept.text_s - kept.built_s})
 
 
 def frozen_prefix(base: Base, plan: Plan, groups: Mapping[str, Sequence[str]], epoch: int) -> cache.Prefix | None:

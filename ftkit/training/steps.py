@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ftkit import tasks
+from ftkit import doctor, tasks
 from ftkit.plan import Plan
 
 
@@ -37,6 +37,8 @@ def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator) -> 
 def make_optimizer(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan: Plan) -> torch.optim.AdamW:
     """Return AdamW over exactly the parameters that may move, each group at its rate, biases and norms undecayed.
 
+    Each setting remembers its `peak` rate, of which the schedule takes a share.
+
     Notes
     -----
     I. Loshchilov and F. Hutter, Decoupled Weight Decay Regularization (ICLR 2019).
@@ -47,7 +49,8 @@ def make_optimizer(model: tasks.Classifier, groups: Mapping[str, Sequence[str]],
         for decayed in (True, False):
             chosen = [parameters[n] for n in groups[group] if n in movable and (parameters[n].ndim > 1) == decayed]
             if chosen:
-                settings.append({"params": chosen, "lr": rate, "weight_decay": plan.weight_decay if decayed else 0.0})
+                decay = plan.weight_decay if decayed else 0.0
+                settings.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
     return torch.optim.AdamW(settings, fused=True)
 
 
@@ -78,6 +81,14 @@ def set_modes(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan
         if own and own <= trained:
             module.train()
     model.dropout.train("head.weight" in trained)
+
+
+def settled(plan: Plan) -> Plan:
+    """Return a plan that names the dtype it is trained in: this machine's fastest, where it left that open.
+
+    It is settled before a run begins, and stored in the run: a resumed one must not measure again.
+    """
+    return plan.but(dtype=doctor.fastest_dtype()) if plan.dtype == "auto" else plan
 
 
 def better(new: Mapping[str, float], old: Mapping[str, float], monitor: str) -> bool:

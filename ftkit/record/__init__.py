@@ -21,6 +21,12 @@ from ftkit.evaluation import Evaluation
 from ftkit.findings import Finding
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
+from ftkit.record.folder import NAME, identity, load, read_tensors, save, write_tensors
+from ftkit.record.recipe import Recipe
+
+__all__ = [
+    "NAME", "Predictions", "Recipe", "Run", "environment", "identity", "load", "read_tensors", "save", "write_tensors",
+]  # fmt: skip
 
 
 @record
@@ -100,6 +106,8 @@ class Run(Record):
         Optimizer steps taken.
     train_s : float
         Seconds of wall time from the first preparation to the kept weights.
+    peak_bytes : int
+        The most memory that this process had held until then, earlier work included.
     stopped : str or None
         Why it ended before its last epoch, if it did.
     environment : mapping
@@ -123,6 +131,7 @@ class Run(Record):
     valid_proba: np.ndarray
     n_steps: int
     train_s: float
+    peak_bytes: int
     stopped: str | None
     environment: Mapping[str, Any]
     findings: tuple[Finding, ...] = ()
@@ -214,7 +223,7 @@ class Run(Record):
         )
 
 
-def environment(dtype: str) -> dict[str, Any]:
+def environment(dtype: str, device: str = "cpu", n_processes: int = 1) -> dict[str, Any]:
     """Return what decides the bits of a result besides plan and data: versions, threads, processor, dtype."""
 
     versions = {p: metadata.version(p) for p in ("torch", "transformers", "tokenizers", "numpy", "scikit-learn")}
@@ -224,5 +233,7 @@ def environment(dtype: str) -> dict[str, Any]:
         "system": platform.system(),
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "n_threads": torch.get_num_threads(),
+        "device": str(device),
+        "n_processes": n_processes,
         "dtype": dtype,
     }

@@ -1,0 +1,161 @@
+"""A run as a folder: what was asked for, what happened, and the weights that moved; nothing in it is ever executed.
+
+`run.json` says everything that is not a tensor, `weights.safetensors` holds what trained (the rest is the base's),
+`history.csv` and `valid.csv` are for people and spreadsheets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from ftkit import cache, tasks
+from ftkit.data import Splits
+from ftkit.findings import Finding, FtkitError
+from ftkit.plan import Plan
+from ftkit.pretrained import Base
+
+if TYPE_CHECKING:
+    from ftkit.record import Run
+
+FORMAT = 1
+NAME = "run.json"
+_WEIGHTS = "weights.safetensors"
+#: Fields of a `Run` that JSON can hold as they are.
+_PLAIN = "history best_epoch moved optimized losses n_steps train_s peak_bytes stopped environment cache".split()
+
+
+def identity(base: Base, data: Splits, plan: Plan) -> dict[str, Any]:
+    """Return what makes a run this run: its plan, its data and the weights it starts from, as JSON can hold them."""
+    depth = sum(g.startswith("block ") for g in base.groups)
+    read = {"weights": cache.digest(base.encoder, depth), "pooling": base.pooling, "max_tokens": base.max_tokens}
+    return {"plan": plan.to_dict(), "data": data.fingerprint(), "base": read}
+
+
+def save(run: Run, folder: str | Path) -> Path:
+    """Write a run into a folder, which is made where there is none, and return it.
+
+    Each file is written beside the old one and takes its place when it is whole; `run.json` comes last.
+
+    Raises
+    ------
+    FtkitError
+        FT080, if the folder cannot be written.
+    """
+    folder = Path(folder)
+    names = run.plan.movable(tasks.groups_of(run.model))
+    weights = {n: p for n, p in run.model.named_parameters() if n in names or n.startswith("head.")}
+    told = {"format": FORMAT, **identity(run.base, run.data, run.plan), "labels": run.data.label_names}
+    told |= {"base_name": run.base.name, "data_name": run.data.name}
+    told |= {name: getattr(run, name) for name in _PLAIN}
+    told["findings"] = [{"code": f.code, "message": f.message} for f in run.findings]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        answers = {"valid_proba": torch.from_numpy(run.valid_proba)}  # the CSV is for people: it may lose digits
+        write_tensors(folder / _WEIGHTS, weights | answers, {"format": str(FORMAT)})
+        _write(folder / "history.csv", run.frame().to_csv(index=False))
+        shown = pd.DataFrame(run.valid_proba, columns=run.data.label_names, index=run.data.valid.ids)
+        _write(folder / "valid.csv", shown.to_csv(index_label="id"))
+        _write(folder / NAME, json.dumps(told, indent=1, ensure_ascii=False))
+    except OSError as error:
+        raise FtkitError("FT080", f"{folder} could not be written: {error.strerror or error}.") from error
+    return folder
+
+
+def load(folder: str | Path, base: Base, data: Splits) -> Run:
+    """Read a run that `save` or `fit(out=...)` has written.
+
+    Parameters
+    ----------
+    folder : str or Path
+    base, data : Base and Splits
+        What it started from and learned from, loaded again; both are checked against the run.
+
+    Raises
+    ------
+    FtkitError
+        FT081, if the folder holds no run, a damaged one, or one of another base or other data.
+    """
+    from ftkit.record import Run
+
+    path = Path(folder) / NAME
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told["format"] != FORMAT:
+            raise FtkitError("FT081", f"{path} has format {told['format']}; this ftkit reads {FORMAT}.")
+        plan = Plan(**told["plan"])
+        if differs := [k for k, v in identity(base, data, plan).items() if v != told[k]]:
+            raise FtkitError("FT081", f"{path} is of another run: its {' and '.join(differs)} differ.")
+        model = tasks.Classifier(base, len(data.label_names))
+        tensors, _ = read_tensors(path.with_name(_WEIGHTS))
+        answers = tensors.pop("valid_proba").numpy()
+        model.load_state_dict(tensors, strict=False)
+        plain = {name: told[name] for name in _PLAIN}
+        plain |= {"history": tuple(told["history"]), "losses": tuple(told["losses"])}
+        findings = tuple(Finding(**found) for found in told["findings"])
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FtkitError("FT081", f"{path} is damaged, or no run of ftkit: {error}.") from error
+    return Run(
+        base=base, data=data, plan=plan, model=model.eval().requires_grad_(False), valid_proba=answers,
+        findings=findings, **plain,
+    )  # fmt: skip
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
+    """Write tensors and a header of text as safetensors, so that the file is there whole or not at all.
+
+    Raises
+    ------
+    FtkitError
+        FT080, if the disk is full or the folder cannot be written; what was there before still is.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    part = path.with_name(f"{path.name}.part")
+    try:
+        save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, part, dict(header))
+        _settle(part, path)
+    except (OSError, SafetensorError) as error:
+        raise FtkitError("FT080", f"{path} could not be written: {error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the tensors and the header of a safetensors file.
+
+    Raises
+    ------
+    FtkitError
+        FT081, if it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise FtkitError("FT081", f"{path} cannot be read: {error}.") from error
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        _settle(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _settle(part: Path, path: Path) -> None:
+    """Give a file its name once it is on the disk itself, not only on its way there."""
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,57 @@
+"""What a run tells while it lasts, and how it is ended from inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ftkit.display import count, record, seconds, size
+from ftkit.findings import Finding
+
+
+@record
+class Event:
+    """Something that happened during a run.
+
+    Parameters
+    ----------
+    kind : str
+        `"epoch"` after an epoch (and once before the first step, as epoch 0), `"step"` after a step, `"cache"`
+        before the frozen blocks are computed, or `"resumed"` where a run goes on from a checkpoint.
+    step, n_steps : int
+        Steps taken, and planned.
+    elapsed_s : float
+        Seconds since the run began.
+    values : mapping
+        For a step its `loss`, its `rate` (the share of the peak learning rate) and its `n_rows`; for an epoch its
+        entry in the history; for the cache `n_texts` and the `n_bytes` they take on disk.
+    """
+
+    kind: str
+    step: int
+    n_steps: int
+    elapsed_s: float
+    values: Mapping[str, float]
+
+
+def say_epochs(event: Event) -> None:
+    """Print one line an epoch: the losses, the score on `valid`, and the time to go; and what is about to be kept."""
+    if event.kind == "cache":
+        n_texts, n_bytes = event.values["n_texts"], event.values["n_bytes"]
+        print(f"The frozen blocks are computed once: {count(n_texts)} texts, {size(n_bytes)} on disk.", flush=True)
+    if event.kind == "resumed":
+        print(f"Going on after step {count(event.step)} of {count(event.n_steps)}.", flush=True)
+    if event.kind == "epoch" and event.step:
+        left = event.elapsed_s / event.step * (event.n_steps - event.step)
+        print(
+            f"epoch {event.values['epoch']:.0f}: training loss {event.values['train_loss']:.3f}, "
+            f"valid loss {event.values['valid_loss']:.3f}, valid accuracy {event.values['accuracy']:.3f} "
+            f"({seconds(event.elapsed_s)}{f', about {seconds(left)} to go' if left > 1 else ''})",
+            flush=True,
+        )
+
+
+class Ended(Exception):
+    """Ends a run early, from inside the loop."""
+
+    def __init__(self, reason: str, *findings: Finding, resumable: bool = False) -> None:
+        self.reason, self.findings, self.resumable = reason, findings, resumable

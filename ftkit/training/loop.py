@@ -1,0 +1,245 @@
+"""One run from its first step to its last: what is prepared, what a step does, and what is kept at the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from ftkit import baseline, cache, doctor, evaluation, tasks
+from ftkit.data import Splits
+from ftkit.findings import Finding, FtkitError
+from ftkit.plan import Plan
+from ftkit.pretrained import Base
+from ftkit.record import Run, environment
+from ftkit.training.ends import held, how_far, why_not_finite
+from ftkit.training.events import Ended, Event
+from ftkit.training.feed import Feed
+from ftkit.training.ranks import Ranks
+from ftkit.training.state import Checkpoints, State, whole
+from ftkit.training.steps import batches, better, give_back_memory, make_optimizer, rate_factor, set_modes
+
+
+class Loop:
+    """One run: what is there before the first step, the steps, and what is there after the last."""
+
+    def __init__(
+        self,
+        base: Base,
+        data: Splits,
+        plan: Plan,
+        ranks: Ranks,
+        checkpoints: Checkpoints,
+        began: float,
+        on_event: Callable[[Event], None] | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.base, self.data, self.plan, self.ranks, self.checkpoints = base, data, plan, ranks, checkpoints
+        self._began, self._on_event, self._stop = began, on_event, stop
+        self.model = tasks.Classifier(base, len(data.label_names))
+        self.groups = tasks.classifier_groups(base)
+        plan.apply(self.model, self.groups)
+        if plan.compile:  # block by block: their shapes are alike, so that each is compiled once for all
+            for block in cache.blocks_of(self.model.encoder)[1]:
+                block.compile(dynamic=True)
+        if plan.start == "zero" and "head" not in plan.resolve(list(self.groups)):
+            raise FtkitError(
+                "FT054",
+                "Plan.train leaves out 'head', and Plan.start is 'zero': a frozen head of zeros answers alike "
+                "for ever. Add 'head' to train, or start from a probe: plan.but(start='probe').",
+            )
+        self.ids, self.labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
+        self.valid_ids, self.lengths = base.tokenize(data.valid.texts), [len(i) for i in self.ids]
+        self.n_steps = plan.epochs * math.ceil(len(self.ids) / plan.batch_size)
+        self.weights = None
+        if plan.class_weight:
+            weights = tasks.class_weights(data.train.labels, len(data.label_names), data.kind)
+            self.weights = torch.tensor(weights, dtype=torch.float32)
+        optimizer = make_optimizer(self.model, self.groups, plan)
+        self.computing, self.optimizer = ranks.prepare(self.model, optimizer)
+        encoder = base.encoder if ranks.sharded else self.model.encoder
+        self.feed = Feed(base, encoder, plan, self.groups, self.ids, self.valid_ids, self._ask, self._tell_cache)
+
+    def begin(self) -> None:
+        """Score the start, or go back to where a checkpoint stands."""
+        moving = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        try:
+            if self.plan.start == "probe" and not self.checkpoints.waiting:
+                _start_from_probe(self.model, self.base, self.data, self._ask)
+            # Memory is what a small machine lacks: the start of the encoder is the base itself, not a copy of it.
+            start = {f"encoder.{n}": p for n, p in self.base.encoder.named_parameters()}
+            drawn = {n: whole(p.detach()).to("cpu", copy=True) for n, p in moving.items() if n not in start}
+            start = {n: drawn[n] if n in drawn else start[n] for n in moving}
+            order = torch.Generator().manual_seed(self.plan.seed)
+            self.state = State(moving, start, frozenset(drawn), self.optimizer, order, self.feed.stages)
+            if self.checkpoints.waiting:
+                self.ranks.set_chances(self.checkpoints.read(self.state))
+                self._began -= self.state.elapsed_s
+                return self._emit("resumed", {})
+            self.feed.prepare(epoch=1)
+            first, self.state.valid_proba = self._validate(epoch=0, train_loss=math.nan)
+        except Ended:
+            raise FtkitError("FT057", "Stopped before the start was scored, so there is nothing to keep.") from None
+        self.state.history.append(first)
+
+    def epochs(self) -> None:
+        """Train epoch after epoch; raise `Ended` where the run ends before its last."""
+        plan, state, ready = self.plan, self.state, False
+        if state.epoch == 1 and not state.done:
+            self._emit("epoch", state.history[0])
+        while state.epoch <= plan.epochs:
+            if plan.patience is not None and state.epoch - 1 - state.best_epoch >= plan.patience:
+                raise Ended(f"no better score on valid for {plan.patience} epochs")
+            if plan.gradual or not ready:
+                plan.apply(self.model, self.groups, state.epoch)
+                self.feed.prepare(state.epoch)
+                self.computing, ready = self.ranks.again(self.model, self.computing), True
+            set_modes(self.model, self.groups, plan, state.epoch)
+            state.order.set_state(state.dealt)
+            dealt = batches(self.lengths, plan.batch_size, state.order)
+            for rows in dealt[state.done :]:
+                self._ask(every_rank=True)
+                self._step(rows)
+                if self.checkpoints.folder and self.ranks.decide(self.checkpoints.due()):
+                    self.checkpoint()
+            mean = float(np.mean(state.losses[-len(dealt) :]))
+            give_back_memory()  # what the steps used would lie beside what validation uses
+            entry, proba = self._validate(epoch=state.epoch, train_loss=mean)
+            state.history.append(entry)
+            # An epoch's last step can spoil the weights without showing in any training loss.
+            if not math.isfinite(entry["valid_loss"]):
+                told = f"the loss on valid was not finite after epoch {state.epoch}; epoch {state.best_epoch} is kept."
+                raise Ended("the loss was not finite", Finding(code="FT055", message=told))
+            if plan.keep == "last" or better(entry, state.history[state.best_epoch], plan.monitor):
+                state.keep(entry, proba)
+            state.next_epoch()
+            self.checkpoint()
+            self._emit("epoch", entry)
+
+    def _step(self, rows: Sequence[int]) -> None:
+        """Move the weights once, by the gradient of a batch's mean loss, cut to its longest, at the step's rate."""
+        plan, state = self.plan, self.state
+        rate = rate_factor(len(state.losses), self.n_steps, plan)
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = settings["peak"] * rate
+        total, parts = torch.zeros(()), self.ranks.share(rows, plan.accumulate)
+        for number, part in enumerate(parts, start=1):
+            part, share = part or rows[:1], tasks.share(self.labels, part, rows, self.weights)
+            with self.ranks.holding_back(self.computing, last=number == len(parts)):
+                logits = self._logits(part)
+                labels, weights = self.labels[part].to(logits.device), self.weights
+                loss = tasks.loss(logits, labels, self.data.kind, weights) * share
+                (loss * self.ranks.n).backward()
+            total += loss.detach().cpu()
+        state.losses.append(self.ranks.sum(total).item())
+        if not math.isfinite(state.losses[-1]):
+            told = f"the loss was {state.losses[-1]} at step {len(state.losses)}, in epoch {state.epoch}; "
+            told += f"epoch {state.best_epoch} is kept. {why_not_finite(self, rows)}"
+            raise Ended("the loss was not finite", Finding(code="FT055", message=told))
+        self.ranks.clip(list(state.moving.values()), plan.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        state.done += 1
+        self._emit("step", {"loss": state.losses[-1], "rate": rate, "n_rows": len(rows)})
+
+    def _logits(self, rows: Sequence[int]) -> torch.Tensor:
+        """Return logits (rows, n_classes) in float32 of training rows."""
+        batch = self.ranks.here(self.feed.train(rows))
+        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.plan.dtype == "bfloat16"):
+            return self.computing(batch).float()
+
+    def _validate(self, *, epoch: int, train_loss: float) -> tuple[dict[str, float], np.ndarray]:
+        rows, ranks = self.data.valid, self.ranks
+        own = tasks.logits_of(
+            self.model, self.base, self.valid_ids, before_batch=self._ask, batch_of=self.feed.valid,
+            turn=(ranks.own, ranks.n),
+        )  # fmt: skip
+        logits = ranks.sum(torch.from_numpy(own)).numpy()
+        proba = tasks.probabilities(np.nan_to_num(logits), rows.kind)
+        scored = evaluation.Evaluation(name="valid", proba=proba[None], rows=rows)
+        valid_loss = tasks.loss(torch.from_numpy(logits), torch.tensor(rows.labels), rows.kind).item()
+        entry = {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "valid_loss": valid_loss,
+            "accuracy": scored.accuracy,
+            "macro_f1": scored.macro_f1,
+        }
+        return entry, proba
+
+    def end(self, stopped: str | None, findings: tuple[Finding, ...]) -> Run:
+        """Return what came of it, with the best weights; an unfinished epoch is dropped with all after the best."""
+        state = self.state
+        model = tasks.Classifier(self.base, len(self.data.label_names)) if self.ranks.sharded else self.model
+        model.load_state_dict(state.best, strict=False)
+        for block in cache.blocks_of(model.encoder)[1]:
+            block._compiled_call_impl = None
+        model.cpu().eval().requires_grad_(False)
+        moved = how_far(model, self.base, self.groups, state.start)
+        optimized = held(self.optimizer, self.model, self.groups)
+        # Two numbers a weight; optimizer and loop refer to one another, and would go late.
+        self.optimizer.state.clear()
+        train_s = self.elapsed_s
+        self.computing = self.model = self.optimizer = None
+        run = Run(
+            base=self.base,
+            plan=self.plan,
+            data=self.data,
+            model=model,
+            history=tuple(state.history),
+            best_epoch=state.best_epoch,
+            moved=moved,
+            optimized=optimized,
+            losses=tuple(state.losses),
+            valid_proba=state.valid_proba,
+            n_steps=len(state.losses),
+            train_s=train_s,
+            peak_bytes=doctor.peak_rss_bytes(),
+            stopped=stopped,
+            environment=environment(self.plan.dtype, self.ranks.device, self.ranks.n),
+            findings=(*findings, *self.feed.findings),
+            cache=self.feed.report(),
+        )
+        del state, self.state
+        give_back_memory()
+        return run
+
+    def checkpoint(self) -> None:
+        """Write down where the run stands, where it has a folder; on several ranks all of them have to call this."""
+        if self.checkpoints.folder:
+            self.state.elapsed_s = self.elapsed_s
+            tensors = self.state.tensors(self.ranks.chances())
+            if self.ranks.main:
+                self.checkpoints.write(tensors, self.state.told())
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of this run so far, those before a resumption included."""
+        return time.perf_counter() - self._began
+
+    def _emit(self, kind: str, values: Mapping[str, float]) -> None:
+        step = len(self.state.losses) if hasattr(self, "state") else 0
+        if kind in ("step", "epoch"):
+            self.ranks.log({k: v for k, v in values.items() if not math.isnan(v)}, step)
+        if self._on_event and self.ranks.main:
+            event = Event(kind=kind, step=step, n_steps=self.n_steps, elapsed_s=self.elapsed_s, values=values)
+            self._on_event(event)
+
+    def _tell_cache(self, n_texts: int, n_bytes: int) -> None:
+        self._emit("cache", {"n_texts": n_texts, "n_bytes": n_bytes})
+
+    def _ask(self, every_rank: bool = False) -> None:
+        """End the run if that was asked for; several ranks have to end before the same step."""
+        if (every_rank or self.ranks.n == 1) and self.ranks.decide(self._stop()):
+            raise Ended("stopped on request", resumable=True)
+
+
+def _start_from_probe(model: tasks.Classifier, base: Base, data: Splits, ask: Callable[[], None]) -> None:
+    probe, _ = baseline.fit_probe(base, data, ask)
+    weight, bias = baseline.probe_weights(probe, data)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(weight))
+        model.head.bias.copy_(torch.from_numpy(bias))

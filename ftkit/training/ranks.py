@@ -1,0 +1,130 @@
+"""One process or several (ranks): each takes its share of every batch, and all end with the same weights.
+
+Accelerate finds out how the process was started: alone, by `accelerate launch` on several GPUs or nodes, or by
+`torchrun`. Alone, everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ftkit.findings import FtkitError
+
+
+class Ranks:
+    """The processes that train one model together, and the trackers that are told about it.
+
+    Parameters
+    ----------
+    track : sequence of str
+        Trackers that Accelerate knows, such as `"tensorboard"`, `"mlflow"` or `"wandb"`; none unless asked for.
+    folder : Path, optional
+        Where those that write files write them.
+    """
+
+    def __init__(self, track: Sequence[str] = (), folder: Path | None = None) -> None:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedType
+
+        # The plan alone decides the dtype, so Accelerate's own mixed precision stays off.
+        options = {"mixed_precision": "no", "log_with": list(track) or None, "project_dir": folder}
+        # Told to be on the processor, Accelerate joins processes there, too; else it would run each for itself.
+        self._accelerator = Accelerator(cpu=not torch.accelerator.is_available(), **options)
+        self.device, self.n = self._accelerator.device, self._accelerator.num_processes
+        self.sharded = self._accelerator.distributed_type == DistributedType.FSDP
+        self.main, self.own = self._accelerator.is_main_process, self._accelerator.process_index
+        if self.sharded and not self._accelerator.is_fsdp2:
+            raise FtkitError("FT082", "This run was started with version 1 of FSDP; set fsdp_version: 2.")
+        if (started := int(os.environ.get("WORLD_SIZE", 1))) != self.n:
+            raise FtkitError("FT086", f"{started} processes were started, and {self.n} train together.")
+        self._tracked = bool(track)
+        if len(self._accelerator.log_with) < len(track):
+            raise FtkitError("FT083", f"Not all of these trackers are installed: {', '.join(track)}.")
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Return model and optimizer on this rank's device; under FSDP, dealt out over the ranks."""
+        if self.sharded:
+            return self._accelerator.prepare(model, optimizer)
+        return model.to(self.device), optimizer
+
+    def again(self, model: nn.Module, computing: nn.Module) -> nn.Module:
+        """Return what computes a forward pass and shares gradients between the ranks, for what may move now."""
+        if self.n == 1 or self.sharded:
+            return computing
+        return self._accelerator.prepare_model(model)
+
+    def share(self, rows: Sequence[int], parts: int) -> list[list[int]]:
+        """Return this rank's rows of a batch, cut into `parts`; one of them can be empty where rows are few."""
+        own = list(rows)[self.own :: self.n]
+        return [own[part::parts] for part in range(parts)]
+
+    @contextlib.contextmanager
+    def holding_back(self, model: nn.Module, last: bool) -> Iterator[None]:
+        """Share gradients only after the last part of a batch."""
+        if last or self.n == 1:
+            yield
+        else:
+            with self._accelerator.no_sync(model):
+                yield
+
+    def decide(self, asked: bool) -> bool:
+        """Return the answer of the main process: several ranks have to do the same."""
+        return asked if self.n == 1 else bool(self.sum(torch.tensor(float(self.main and asked))) > 0)
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the sum over all ranks."""
+        return tensor if self.n == 1 else self._accelerator.reduce(tensor.to(self.device), "sum").cpu()
+
+    def clip(self, parameters: Sequence[nn.Parameter], longest: float) -> None:
+        """Scale gradients down whose norm is longer than allowed."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        # Most steps need no scaling, and multiplying by one would read and write every gradient again.
+        if not norm <= longest:
+            nn.utils.clip_grads_with_norm_(parameters, longest, norm)
+
+    def here(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a batch on this rank's device."""
+        return {k: v.to(self.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+
+    def chances(self) -> torch.Tensor:
+        """Return the state of chance of every rank, shape (n, bytes): what decides its dropout."""
+        own = self._chance()[None]
+        return own if self.n == 1 else self._accelerator.gather(own.to(self.device)).cpu()
+
+    def set_chances(self, chances: torch.Tensor) -> None:
+        """Go back to the states of chance of a checkpoint; it was written by as many ranks."""
+        if len(chances) != self.n:
+            raise FtkitError("FT081", f"The checkpoint is of {len(chances)} processes, and here are {self.n}.")
+        own = chances[self.own]
+        torch.cuda.set_rng_state(own, self.device) if self.device.type == "cuda" else torch.set_rng_state(own)
+
+    def _chance(self) -> torch.Tensor:
+        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+
+    @contextlib.contextmanager
+    def tracking(self, settings: Mapping[str, Any]) -> Iterator[None]:
+        """Tell the trackers what the run was asked for, and let go of them at its end."""
+        if not self._tracked:
+            yield
+            return
+        plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
+        self._accelerator.init_trackers("ftkit", plain)
+        try:
+            yield
+        finally:
+            for tracker in self._accelerator.trackers:
+                tracker.finish()
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Pass figures on to the trackers, if there are any."""
+        if self._tracked:
+            self._accelerator.log(dict(values), step=step)
