@@ -194,7 +194,7 @@ def test_the_least_recently_used_goes_first(folder, monkeypatch):
     for depth in (1, 2):
         activations(prefix(depth), ids())
     os.utime(prefix(1).folder, (2e9, 2e9))
-    monkeypatch.setenv("FTKIT_CACHE_BYTES", str(sum(sizes) - sizes[1] + 40_000))
+    monkeypatch.setenv("FTKIT_CACHE_BYTES", str(sum(sizes) - sizes[1] + 10_000))
     activations(prefix(3), ids())
     left = {f.name for f in folder.iterdir() if f.is_dir()}
     assert left == {prefix(1).folder.name, prefix(3).folder.name}
