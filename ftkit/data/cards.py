@@ -126,14 +126,7 @@ def data_sets() -> DataSets:
 def _card(name: str, entry: Mapping) -> Card:
     body = (sources.data_root() / "cards" / f"{name.replace('/', '-')}.md").read_text(encoding="utf-8")
     pin = sources.catalog()["files"][entry["files"]]
-    return Card(
-        name=name,
-        title=entry["title"],
-        task=entry["task"],
-        source=f"{pin['wheel']} {pin['version']}; {entry['source']}",
-        licence=entry["licence"],
-        counts={label: int(n.replace(",", "")) for label, n in _COUNT_ROW.findall(body)},
-        grouped_by=entry.get("grouped_by", ""),
-        draws=entry.get("draws", 0),
-        body=body,
-    )
+    counts = {label: int(n.replace(",", "")) for label, n in _COUNT_ROW.findall(body)}
+    told = {field: value for field, value in entry.items() if field in Card.__dataclass_fields__}
+    told["source"] = f"{pin['wheel']} {pin['version']}; {entry['source']}"
+    return Card(name=name, counts=counts, body=body, **told)
