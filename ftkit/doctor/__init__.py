@@ -6,17 +6,21 @@ groups (cgroups, version 1 and 2), and speed is measured, because no list of pro
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import platform
 import shutil
-import statistics
 import threading
 import time
+import timeit
+import urllib.request
 from collections.abc import Callable
 from importlib import metadata
 
+import numpy as np
 import pandas as pd
 import torch
+from huggingface_hub import constants
 
 from ftkit import __version__
 from ftkit.display import Record, record, size
@@ -154,40 +158,35 @@ def measured_speed() -> tuple[float, float, float]:
     """
     from torch import nn
 
-    before, dtypes = torch.get_num_threads(), (torch.float32, torch.bfloat16)
+    with torch.random.fork_rng(devices=[]):
+        square, inputs = torch.randn(512, 512), torch.randn(512, 384)
+        layer = nn.Sequential(nn.Linear(384, 1536), nn.GELU(), nn.Linear(1536, 384))
+
+    def step(autocast: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = layer(inputs).square().mean()
+        loss.backward()
+        layer.zero_grad()
+
+    steps = [functools.partial(step, autocast) for autocast in (False, True)]
+    products = [functools.partial(torch.matmul, s, s) for s in (square, square.bfloat16())]
+    before = torch.get_num_threads()
     torch.set_num_threads(n_threads())
     try:
-        with torch.random.fork_rng(devices=[]):
-            n = 512
-            squares = {d: torch.randn(n, n).to(d) for d in dtypes}
-            layer, inputs = nn.Sequential(nn.Linear(384, 1536), nn.GELU(), nn.Linear(1536, 384)), torch.randn(512, 384)
-
-        def step(autocast: bool) -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                loss = layer(inputs).square().mean()
-            loss.backward()
-            layer.zero_grad()
-
         with torch.enable_grad():
-            steps = _medians_s([functools.partial(step, autocast) for autocast in (False, True)])
-        products = _medians_s([functools.partial(torch.matmul, squares[d], squares[d]) for d in dtypes])
+            slow, fast = _medians_s(steps)
+        float32, bfloat16 = 2 * 512**3 / _medians_s(products)
     finally:
         torch.set_num_threads(before)
-    return 2 * n**3 / products[0], 2 * n**3 / products[1], steps[0] / steps[1]
+    return float32, bfloat16, slow / fast
 
 
-def _medians_s(functions: list[Callable[[], object]], budget_s: float = 0.3) -> list[float]:
+def _medians_s(functions: list[Callable[[], object]], budget_s: float = 0.3) -> np.ndarray:
     """Return the median time of each function; they take turns, so that other work on the machine slows all alike."""
-    for function in functions:
-        function()  # the first call also sets things up
-    times: list[list[float]] = [[] for _ in functions]
-    ends = time.perf_counter() + budget_s
-    while len(times[0]) < 3 or (time.perf_counter() < ends and len(times[0]) < 50):
-        for function, taken in zip(functions, times, strict=True):
-            began = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - began)
-    return [statistics.median(taken) for taken in times]
+    turns, ends = [], time.perf_counter() + budget_s
+    while len(turns) < 4 or time.perf_counter() < ends:
+        turns.append([timeit.timeit(function, number=1) for function in functions])
+    return np.median(turns[1:], axis=0)  # the first call also sets things up
 
 
 def _disk_free_bytes() -> int:
@@ -210,8 +209,6 @@ def _gpu() -> tuple[str | None, str | None]:
 
 
 def _told_offline() -> bool:
-    from huggingface_hub import constants
-
     return constants.HF_HUB_OFFLINE
 
 
@@ -225,13 +222,7 @@ def _is_offline(limit_s: float = 2.0) -> bool:
 
 
 def _ask_hub(answered: threading.Event, limit_s: float) -> None:
-    import urllib.request
-
-    from huggingface_hub import constants
-
-    try:
+    with contextlib.suppress(OSError, ValueError):  # no answer is the answer
         request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
         with urllib.request.urlopen(request, timeout=limit_s):
             answered.set()
-    except (OSError, ValueError):
-        pass  # no answer is the answer
