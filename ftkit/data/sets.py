@@ -43,11 +43,11 @@ def parse(name: str) -> Rows:
     label_names = list(entry.get("chapters", {}).values()) or sorted(set(table["label"]))
     return Rows(
         name="all",
-        texts=table["text"],
+        texts=tuple(table["text"]),
         labels=table["label"].map(label_names.index),
         label_names=label_names,
-        groups=table["group"] if entry.get("grouped_by") else None,
-        ids=table["id"],
+        groups=tuple(table["group"]) if entry.get("grouped_by") else None,
+        ids=tuple(table["id"]),
         source=name,
     )
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from ftkit.display import Record, count, escape, percent, record
-from ftkit.pretrained.base import several
-
-if TYPE_CHECKING:
-    from ftkit.pretrained.base import Base
+from ftkit.pretrained.base import Base, several
 
 _SHOWN_TEXTS, _SHOWN_WORDS = 6, 10
 _BOX = "display:inline-block;border:1px solid rgba(128,128,128,.8);padding:0 .25em;line-height:1.5;"
