@@ -23,7 +23,7 @@ import torch
 from huggingface_hub import constants
 
 from ftkit import __version__
-from ftkit.display import Record, record, size
+from ftkit.display import Record, fact, record, size
 from ftkit.doctor.limits import cpu_quota, memory_bytes, n_cores, n_threads, peak_rss_bytes, rss_bytes
 from ftkit.findings import Finding
 from ftkit.sources import cache_root
@@ -52,10 +52,10 @@ class Machine(Record):
         Memory this process may use in all, and what is left of it now.
     disk_free_bytes : int
         Free space where the cache is.
-    offline : bool or None
-        Whether the Hub is out of reach; None if nobody looked.
     gpu : str or None
         Name of the first GPU that PyTorch can use.
+    offline : bool or None
+        Whether the Hub is out of reach; None if nobody looked.
     float32_flops, bfloat16_flops : float
         Measured operations a second of a matrix product on the processor.
     autocast_speedup : float
@@ -66,18 +66,18 @@ class Machine(Record):
         What a careful colleague would point out.
     """
 
-    system: str
+    system: str = fact("System")
     versions: dict[str, str]
-    n_cores: int
-    n_threads: int
-    memory_limit_bytes: int
-    memory_available_bytes: int
-    disk_free_bytes: int
-    offline: bool | None
-    gpu: str | None
-    float32_flops: float
-    bfloat16_flops: float
-    autocast_speedup: float
+    n_cores: int = fact("Cores seen")
+    n_threads: int = fact("Threads to use")
+    memory_limit_bytes: int = fact("Memory limit", size)
+    memory_available_bytes: int = fact("Memory free", size)
+    disk_free_bytes: int = fact("Disk free for the cache", size)
+    gpu: str | None = fact("GPU", lambda name: name or "none")
+    offline: bool | None = fact("Hub in reach", {None: "not looked", True: "no", False: "yes"}.get)
+    float32_flops: float = fact("Matrix product, float32", lambda flops: f"{flops / 1e9:,.0f} GFLOP/s")
+    bfloat16_flops: float = fact("Matrix product, bfloat16", lambda flops: f"{flops / 1e9:,.0f} GFLOP/s")
+    autocast_speedup: float = fact("Training step, autocast against float32", "{:.2f} times as fast".format)
     fastest_dtype: str
     findings: tuple[Finding, ...]
 
@@ -87,21 +87,8 @@ class Machine(Record):
         return f"This machine trains with {threads}, {free}, fastest in {self.fastest_dtype}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        rows = [
-            ("System", self.system),
-            ("Cores seen", str(self.n_cores)),
-            ("Threads to use", str(self.n_threads)),
-            ("Memory limit", size(self.memory_limit_bytes)),
-            ("Memory free", size(self.memory_available_bytes)),
-            ("Disk free for the cache", size(self.disk_free_bytes)),
-            ("GPU", self.gpu or "none"),
-            ("Hub in reach", {None: "not looked", True: "no", False: "yes"}[self.offline]),
-            ("Matrix product, float32", f"{self.float32_flops / 1e9:,.0f} GFLOP/s"),
-            ("Matrix product, bfloat16", f"{self.bfloat16_flops / 1e9:,.0f} GFLOP/s"),
-            ("Training step, autocast against float32", f"{self.autocast_speedup:.2f} times as fast"),
-        ]
         tables = [
-            ("This machine", pd.DataFrame(rows, columns=["What", "How much"])),
+            ("This machine", self.facts("What", "How much")),
             ("Versions", pd.DataFrame(self.versions.items(), columns=["Package", "Version"])),
         ]
         if self.findings:
