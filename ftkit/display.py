@@ -11,7 +11,8 @@ import base64
 import html
 import io
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,22 @@ if TYPE_CHECKING:
 
 #: Decorator of every record: frozen, keyword-only, shown by `Record`. Records holding arrays compare by identity.
 record = dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+
+
+def fact(label: str, told: Callable[[Any], object] = str, **settings: Any) -> Any:
+    """Return a record's field that is a row of its `facts`.
+
+    Parameters
+    ----------
+    label : str
+        What it is called there.
+    told : function
+        Takes the value, returns what is shown of it.
+    **settings
+        As `dataclasses.field` takes them, such as `default`.
+    """
+    return field(metadata={"label": label, "told": told}, **settings)
+
 
 _STYLE = (
     "<style>.ftkit{font-family:system-ui,sans-serif;font-size:.93em;line-height:1.45;max-width:60em}"
@@ -171,6 +188,13 @@ class Record:
 
         tables = self.tables()
         return tables[0][1] if tables else pd.DataFrame()
+
+    def facts(self, *columns: str) -> pd.DataFrame:
+        """Return a table of the fields that are a `fact`, in their order: what each is called, and its value."""
+        import pandas as pd
+
+        told = [(f.metadata["label"], f.metadata["told"](getattr(self, f.name))) for f in fields(self) if f.metadata]
+        return pd.DataFrame(told, columns=columns)
 
     def __repr__(self) -> str:
         return "\n\n".join([self.summary(), *(table_text(frame, caption) for caption, frame in self.tables())])

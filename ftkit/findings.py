@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftkit.display import Record, record
+from ftkit.display import Record, fact, record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,18 +84,15 @@ class Explanation(Record):
 
     code: str
     title: str
-    cause: str
-    consequence: str
-    fix: str
+    cause: str = fact("Cause")
+    consequence: str = fact("Consequence")
+    fix: str = fact("Fix")
 
     def summary(self) -> str:
         return f"{self.code} {self.title}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
-        rows = [(k.capitalize(), getattr(self, k)) for k in ("cause", "consequence", "fix")]
-        return [("What it means", pd.DataFrame(rows, columns=["", "In words"]))]
+        return [("What it means", self.facts("", "In words"))]
 
     def __repr__(self) -> str:
         told = f"  Cause:       {self.cause}\n  Consequence: {self.consequence}\n  Fix:         {self.fix}"

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from ftkit import tasks
-from ftkit.baseline.blocks import probe_blocks
-from ftkit.baseline.logistic import answered, fit_logistic
+from ftkit.baseline.probes import answered, fit_logistic, probe_blocks
 from ftkit.data import Splits
 from ftkit.display import Record, record
 from ftkit.findings import FtkitError

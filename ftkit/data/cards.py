@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ftkit import plots, sources
-from ftkit.display import Record, count, record, shorten
+from ftkit.display import Record, count, fact, record, shorten
 
+_CAVEAT = re.compile(r"^- (.+)$", re.MULTILINE)
 _COUNT_ROW = re.compile(r"^\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
 
 
@@ -37,13 +38,13 @@ class Card(Record):
 
     name: str
     title: str
-    task: str
-    source: str
-    licence: str
+    task: str = fact("Task")
+    source: str = fact("Source")
+    licence: str = fact("Licence")
     counts: Mapping[str, int]
-    grouped_by: str = ""
-    draws: int = 0
-    body: str = ""
+    grouped_by: str = fact("Grouped by", lambda group: group or "nothing: rows are independent", default="")
+    draws: int = fact("Split", lambda n: f"{n} fixed draws" if n else "drawn when loaded, by seed", default=0)
+    body: str = fact("Beware", lambda body: " ".join(_CAVEAT.findall(body.partition("## Caveats")[2])), default="")
 
     @property
     def n_rows(self) -> int:
@@ -54,17 +55,9 @@ class Card(Record):
         return f"{self.name}: {self.title}; {count(self.n_rows)} rows in {len(self.counts)} classes."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        facts = {
-            "Task": self.task,
-            "Source": self.source,
-            "Licence": self.licence,
-            "Grouped by": self.grouped_by or "nothing: rows are independent",
-            "Split": f"{self.draws} fixed draws" if self.draws else "drawn when loaded, by seed",
-            "Beware": " ".join(re.findall(r"^- (.+)$", self.body.partition("## Caveats")[2], re.MULTILINE)),
-        }
         labels = {"Label": list(self.counts), "Rows": [count(n) for n in self.counts.values()]}
         return [
-            ("What it is", pd.DataFrame(facts.items(), columns=["", "In words"])),
+            ("What it is", self.facts("", "In words")),
             ("Rows per label in the whole set", pd.DataFrame(labels)),
         ]
 
@@ -126,14 +119,7 @@ def data_sets() -> DataSets:
 def _card(name: str, entry: Mapping) -> Card:
     body = (sources.data_root() / "cards" / f"{name.replace('/', '-')}.md").read_text(encoding="utf-8")
     pin = sources.catalog()["files"][entry["files"]]
-    return Card(
-        name=name,
-        title=entry["title"],
-        task=entry["task"],
-        source=f"{pin['wheel']} {pin['version']}; {entry['source']}",
-        licence=entry["licence"],
-        counts={label: int(n.replace(",", "")) for label, n in _COUNT_ROW.findall(body)},
-        grouped_by=entry.get("grouped_by", ""),
-        draws=entry.get("draws", 0),
-        body=body,
-    )
+    counts = {label: int(n.replace(",", "")) for label, n in _COUNT_ROW.findall(body)}
+    told = {field: value for field, value in entry.items() if field in Card.__dataclass_fields__}
+    told["source"] = f"{pin['wheel']} {pin['version']}; {entry['source']}"
+    return Card(name=name, counts=counts, body=body, **told)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import html
-import io
 import re
 import zipfile
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO
 from xml.etree import ElementTree
+
+import pandas as pd
 
 from ftkit import sources
 from ftkit.data.rows import Rows
 from ftkit.data.splitting import normalised
 
-
-class Entry(NamedTuple):
-    """One labelled text as its source has it."""
-
-    id: str
-    text: str
-    label: str
-    group: str
-
-
+_COLUMNS = ["id", "text", "label", "group"]  # what every parser returns, as the source has it
+_CURRENT = "language == 'en' and is_deprecated != 'yes'"  # of licences and the rules that find them
 _FEWEST_LICENCES = 15  # a category of notices needs so many licences, or each split would hold but a few
 _MOST_NOTICES = 15  # of one licence; the popular ones have hundreds of near-copies
 _CUT_SHORT = {"Bipolar Disorde": "Bipolar Disorder", "ibromyalgia": "Fibromyalgia"}  # letters lost at the source
@@ -48,136 +39,111 @@ def parse(name: str) -> Rows:
         If its files are neither in the cache nor within reach.
     """
     entry = sources.catalog()["data"][name]
-    entries = _PARSERS[name](sources.fetch(entry["files"]))
-    label_names = entry.get("chapters", {}).values() or sorted({e.label for e in entries})
-    number = {label: i for i, label in enumerate(label_names)}
+    table = _PARSERS[name](sources.fetch(entry["files"]))
+    label_names = list(entry.get("chapters", {}).values()) or sorted(set(table["label"]))
     return Rows(
         name="all",
-        texts=tuple(e.text for e in entries),
-        labels=[number[e.label] for e in entries],
-        label_names=tuple(label_names),
-        groups=tuple(e.group for e in entries) if entry.get("grouped_by") else None,
-        ids=tuple(e.id for e in entries),
+        texts=tuple(table["text"]),
+        labels=table["label"].map(label_names.index),
+        label_names=label_names,
+        groups=tuple(table["group"]) if entry.get("grouped_by") else None,
+        ids=tuple(table["id"]),
         source=name,
     )
 
 
-def distinct(entries: Sequence[Entry]) -> list[Entry]:
-    """Return the first entry of each wording, leaving out wordings that stand under more than one label.
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the first row of each wording, leaving out wordings that stand under more than one label.
 
-    >>> [e.id for e in distinct([Entry("1", "a", "x", ""), Entry("2", "A ", "x", ""), Entry("3", "b", "x", "")])]
-    ['1', '3']
+    >>> distinct(pd.DataFrame({"text": ["a", "A ", "b", "c", "C"], "label": ["x", "x", "x", "x", "y"]})).index.tolist()
+    [0, 2]
     """
-    first: dict[str, Entry] = {}
-    torn = set()
-    for entry in entries:
-        key = normalised(entry.text)
-        if first.setdefault(key, entry).label != entry.label:
-            torn.add(key)
-    return [entry for key, entry in first.items() if key and key not in torn]
+    wording = table["text"].map(normalised)
+    torn = table.groupby(wording)["label"].transform("nunique") > 1
+    return table[(wording != "") & ~wording.duplicated() & ~torn]
 
 
-def _diagnoses(folder: Path) -> list[Entry]:
-    names, entries = sources.catalog()["data"]["health/diagnoses"]["chapters"], []
+def _diagnoses(folder: Path) -> pd.DataFrame:
+    names, rows = sources.catalog()["data"]["health/diagnoses"]["chapters"], []
     for chapter in ElementTree.parse(folder / "tabular.xml").getroot().iter("chapter"):
-        if (label := names.get(chapter.findtext("name", ""))) is None:
-            continue
+        label = names.get(chapter.findtext("name", ""))
         for diagnosis in chapter.iter("diag"):
-            code = diagnosis.findtext("name", "")
-            entries.append(Entry(code, diagnosis.findtext("desc", ""), label, code[:3]))
-            for k, note in enumerate(diagnosis.findall("inclusionTerm/note"), start=1):
-                entries.append(Entry(f"{code}#{k}", note.text or "", label, code[:3]))
-    return distinct(entries)
+            code, notes = diagnosis.findtext("name", ""), diagnosis.findall("inclusionTerm/note")
+            rows.append((code, diagnosis.findtext("desc"), label, code[:3]))
+            rows += [(f"{code}#{k}", note.text, label, code[:3]) for k, note in enumerate(notes, start=1)]
+    return distinct(pd.DataFrame(rows, columns=_COLUMNS).dropna())
 
 
-def _front_matter(archive: Path) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Yield the stem, the one-line fields and the body of each file in a zip of YAML-headed texts."""
+def _front_matter(archive: Path) -> pd.DataFrame:
+    """Return the one-line fields of each file in a zip of YAML-headed texts; its stem as `id`, its body as `text`."""
+    rows = []
     with zipfile.ZipFile(archive) as files:
         for name in sorted(files.namelist()):
             head, _, body = files.read(name).decode("utf-8").removeprefix("---\n").partition("\n---\n")
-            yield Path(name).stem, dict(re.findall(r"^(\w+): *(.+?) *$", head, re.MULTILINE)), body.strip()
+            fields = dict(re.findall(r"^(\w+): *(.+?) *$", head, re.MULTILINE))
+            rows.append(fields | {"id": Path(name).stem, "text": body.strip()})
+    return pd.DataFrame(rows).fillna({"language": "en"})
 
 
-def _licenses(folder: Path) -> list[Entry]:
-    entries = [
-        # Versions of one licence ("gpl-2.0", "gpl-3.0-plus") are near-copies: the family is what stands before them.
-        Entry(key, body, fields["category"], re.split(r"-v?\d", key)[0])
-        for key, fields, body in _front_matter(folder / "licenses.zip")
-        if len(body) >= 50
-        and fields.get("language", "en") == "en"
-        and fields.get("is_deprecated") != "yes"
-        # Entries of the category "Unstated License" stand for a licence that is not there: one of 16 has a text.
-        and fields["category"] != "Unstated License"
-    ]
-    return distinct(entries)
+def _licenses(folder: Path) -> pd.DataFrame:
+    table = _front_matter(folder / "licenses.zip").query(_CURRENT)
+    # Entries of the category "Unstated License" stand for a licence that is not there: one of 16 has a text.
+    table = table[(table["text"].str.len() >= 50) & (table["category"] != "Unstated License")]
+    # Versions of one licence ("gpl-2.0", "gpl-3.0-plus") are near-copies: the family is what stands before them.
+    return distinct(table.assign(label=table["category"], group=table["id"].str.replace(r"-v?\d.*", "", regex=True)))
 
 
-def _notices(folder: Path) -> list[Entry]:
-    category = {key: fields["category"] for key, fields, _ in _front_matter(folder / "licenses.zip")}
-    of_licence: dict[str, list[Entry]] = defaultdict(list)
-    found = [
-        # Double braces mark the words that a licence scanner requires; no notice in the wild has them.
-        Entry(stem, body.replace("{{", "").replace("}}", ""), category[key], key)
-        for stem, fields, body in _front_matter(folder / "rules.zip")
-        if fields.get("is_license_notice") == "yes"
-        and fields.get("is_deprecated") != "yes"
-        and fields.get("language", "en") == "en"
-        and (key := fields.get("license_expression", "")) in category
-    ]
-    for entry in distinct(found):
-        of_licence[entry.group].append(entry)
-    licences = Counter(entries[0].label for entries in of_licence.values())
-    return [
-        entry
-        for entries in of_licence.values()
-        if licences[entries[0].label] >= _FEWEST_LICENCES
-        # The order of hashes: as good as a random draw, and the same everywhere.
-        for entry in sorted(entries, key=lambda e: hashlib.sha256(e.id.encode()).digest())[:_MOST_NOTICES]
-    ]
+def _notices(folder: Path) -> pd.DataFrame:
+    category = _front_matter(folder / "licenses.zip").set_index("id")["category"]
+    rules = _front_matter(folder / "rules.zip").query(f"{_CURRENT} and is_license_notice == 'yes'")
+    licence = rules["license_expression"]
+    # Double braces mark the words that a licence scanner requires; no notice in the wild has them.
+    texts = rules["text"].str.replace(r"\{\{|\}\}", "", regex=True)
+    table = distinct(rules.assign(text=texts, label=licence.map(category), group=licence).dropna(subset="label"))
+    table = table[table.groupby("label")["group"].transform("nunique") >= _FEWEST_LICENCES]
+    # The order of hashes: as good as a random draw, and the same everywhere.
+    drawn = [hashlib.sha256(i.encode()).hexdigest() for i in table["id"]]
+    of_licence = table.assign(drawn=drawn).groupby("group", sort=False)
+    return pd.concat(notices.sort_values("drawn").head(_MOST_NOTICES) for _, notices in of_licence)
 
 
-def _drug_reviews(folder: Path) -> list[Entry]:
-    entries = []
+def _drug_reviews(folder: Path) -> pd.DataFrame:
     with zipfile.ZipFile(folder / "drugsCom.zip") as files:
-        for name in ("drugsComTrain.tsv", "drugsComTest.tsv"):
-            for row in csv.DictReader(io.StringIO(files.read(name).decode("utf-8")), delimiter="\t"):
-                text = html.unescape(row["review"]).strip().strip('"').strip()
-                condition = _CUT_SHORT.get(row["condition"], row["condition"])
-                entries.append(Entry(row[""], text, condition, ""))
-    entries = distinct(entries)
-    frequent = {label for label, _ in Counter(e.label for e in entries if e.label).most_common(10)}
-    return [e for e in entries if e.label in frequent]
+        parts = [_table(files.open(f"drugsCom{part}.tsv"), sep="\t") for part in ("Train", "Test")]
+    table = pd.concat(parts, ignore_index=True)
+    texts = table["review"].map(html.unescape).str.strip().str.strip('"').str.strip()
+    labels = table["condition"].replace(_CUT_SHORT)
+    table = distinct(pd.DataFrame({"id": table.iloc[:, 0], "text": texts, "label": labels}))
+    return table[table["label"].isin(table["label"][table["label"] != ""].value_counts().index[:10])]
 
 
-def _electronics(folder: Path) -> list[Entry]:
-    rows = enumerate(_table(folder / "electronics_dataset.csv"), start=1)
-    entries = distinct([Entry(f"product-{i}", r["Title"].strip(), r["Sub Category"].strip(), "") for i, r in rows])
-    titles = Counter(e.label for e in entries)
-    return [e for e in entries if titles[e.label] >= _FEWEST_TITLES]
+def _electronics(folder: Path) -> pd.DataFrame:
+    table = _table(folder / "electronics_dataset.csv")
+    ids = "product-" + (table.index + 1).astype(str)
+    texts, labels = table["Title"].str.strip(), table["Sub Category"].str.strip()
+    table = distinct(pd.DataFrame({"id": ids, "text": texts, "label": labels}))
+    return table[table.groupby("label")["id"].transform("size") >= _FEWEST_TITLES]
 
 
-def _merchants(folder: Path) -> list[Entry]:
+def _merchants(folder: Path) -> pd.DataFrame:
     # The standard leaves 3000 to 3999 to the networks; their own ranges say what they use them for.
-    ranges = [*_table(folder / "private_ranges.csv"), *_table(folder / "iso18245_ranges.csv")]
-    entries = []
+    ranges = pd.concat([_table(folder / f"{whose}_ranges.csv") for whose in ("private", "iso18245")]).to_dict("records")
+    rows = []
     for network in ("iso18245_official", "visa", "mastercard", "amex", "alipay", "stripe", "usda"):
-        seen: Counter[str] = Counter()
-        for row in _table(folder / f"{network}_list.csv"):
-            code = row["MCC"]
+        table = _table(folder / f"{network}_list.csv")
+        for code, text, again in zip(table["MCC"], table["DESCRIPTION"], table.groupby("MCC").cumcount(), strict=True):
             label = next(r["DESCRIPTION"] for r in ranges if r["MCC START"] <= code <= r["MCC END"])
-            seen[code] += 1
-            again = f"#{seen[code]}" if seen[code] > 1 else ""
-            if not label.startswith("Reserved"):
-                entries.append(Entry(f"{network.split('_')[0]}-{code}{again}", row["DESCRIPTION"].strip(), label, code))
-    return distinct(entries)
+            number = f"#{again + 1}" if again else ""
+            rows.append((f"{network.split('_')[0]}-{code}{number}", text.strip(), label, code))
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    return distinct(table[~table["label"].str.startswith("Reserved")])
 
 
-def _table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        return list(csv.DictReader(lines))
+def _table(source: Path | IO[bytes], sep: str = ",") -> pd.DataFrame:
+    return pd.read_csv(source, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig")
 
 
-_PARSERS: dict[str, Callable[[Path], list[Entry]]] = {
+_PARSERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     "legal/licenses": _licenses,
     "legal/notices": _notices,
     "health/drug-reviews": _drug_reviews,

@@ -9,20 +9,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import platform
 import shutil
-import statistics
 import threading
 import time
+import timeit
+import urllib.request
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from huggingface_hub import constants
 
 from ftkit import __version__
-from ftkit.display import Record, record, size
+from ftkit.display import Record, fact, record, size
 from ftkit.doctor.limits import cpu_quota, memory_bytes, n_cores, n_threads, peak_rss_bytes, rss_bytes
 from ftkit.findings import Finding
 from ftkit.sources import cache_root
@@ -60,10 +63,10 @@ class Machine(Record):
         Memory this process may use in all, and what is left of it now.
     disk_free_bytes : int
         Free space where the cache is.
-    offline : bool or None
-        Whether the Hub is out of reach; None if nobody looked.
     gpu : str or None
         Name of the first GPU that PyTorch can use.
+    offline : bool or None
+        Whether the Hub is out of reach; None if nobody looked.
     float32_flops, bfloat16_flops : float
         Measured operations a second of a matrix product on the processor.
     autocast_speedup : float
@@ -74,18 +77,18 @@ class Machine(Record):
         What a careful colleague would point out.
     """
 
-    system: str
+    system: str = fact("System")
     versions: dict[str, str]
-    n_cores: int
-    n_threads: int
-    memory_limit_bytes: int
-    memory_available_bytes: int
-    disk_free_bytes: int
-    offline: bool | None
-    gpu: str | None
-    float32_flops: float
-    bfloat16_flops: float
-    autocast_speedup: float
+    n_cores: int = fact("Cores seen")
+    n_threads: int = fact("Threads to use")
+    memory_limit_bytes: int = fact("Memory limit", size)
+    memory_available_bytes: int = fact("Memory free", size)
+    disk_free_bytes: int = fact("Disk free for the cache", size)
+    gpu: str | None = fact("GPU", lambda name: name or "none")
+    offline: bool | None = fact("Hub in reach", {None: "not looked", True: "no", False: "yes"}.get)
+    float32_flops: float = fact("Matrix product, float32", lambda flops: f"{flops / 1e9:,.0f} GFLOP/s")
+    bfloat16_flops: float = fact("Matrix product, bfloat16", lambda flops: f"{flops / 1e9:,.0f} GFLOP/s")
+    autocast_speedup: float = fact("Training step, autocast against float32", "{:.2f} times as fast".format)
     fastest_dtype: str
     findings: tuple[Finding, ...]
 
@@ -95,21 +98,8 @@ class Machine(Record):
         return f"This machine trains with {threads}, {free}, fastest in {self.fastest_dtype}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        rows = [
-            ("System", self.system),
-            ("Cores seen", str(self.n_cores)),
-            ("Threads to use", str(self.n_threads)),
-            ("Memory limit", size(self.memory_limit_bytes)),
-            ("Memory free", size(self.memory_available_bytes)),
-            ("Disk free for the cache", size(self.disk_free_bytes)),
-            ("GPU", self.gpu or "none"),
-            ("Hub in reach", {None: "not looked", True: "no", False: "yes"}[self.offline]),
-            ("Matrix product, float32", f"{self.float32_flops / 1e9:,.0f} GFLOP/s"),
-            ("Matrix product, bfloat16", f"{self.bfloat16_flops / 1e9:,.0f} GFLOP/s"),
-            ("Training step, autocast against float32", f"{self.autocast_speedup:.2f} times as fast"),
-        ]
         tables = [
-            ("This machine", pd.DataFrame(rows, columns=["What", "How much"])),
+            ("This machine", self.facts("What", "How much")),
             ("Versions", pd.DataFrame(self.versions.items(), columns=["Package", "Version"])),
         ]
         if self.findings:
@@ -166,26 +156,27 @@ def measured_speed() -> tuple[float, float, float]:
     """
     from torch import nn
 
-    before, dtypes = torch.get_num_threads(), (torch.float32, torch.bfloat16)
+    with torch.random.fork_rng(devices=[]):
+        square, inputs = torch.randn(512, 512), torch.randn(512, 384)
+        layer = nn.Sequential(nn.Linear(384, 1536), nn.GELU(), nn.Linear(1536, 384))
+
+    def step(autocast: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = layer(inputs).square().mean()
+        loss.backward()
+        layer.zero_grad()
+
+    steps = [functools.partial(step, autocast) for autocast in (False, True)]
+    products = [functools.partial(torch.matmul, s, s) for s in (square, square.bfloat16())]
+    before = torch.get_num_threads()
     torch.set_num_threads(n_threads())
     try:
-        with torch.random.fork_rng(devices=[]):
-            n = 512
-            squares = {d: torch.randn(n, n).to(d) for d in dtypes}
-            layer, inputs = nn.Sequential(nn.Linear(384, 1536), nn.GELU(), nn.Linear(1536, 384)), torch.randn(512, 384)
-
-        def step(autocast: bool) -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                loss = layer(inputs).square().mean()
-            loss.backward()
-            layer.zero_grad()
-
         with torch.enable_grad():
-            steps = _medians_s([functools.partial(step, autocast) for autocast in (False, True)])
-        products = _medians_s([functools.partial(torch.matmul, squares[d], squares[d]) for d in dtypes])
+            slow, fast = _medians_s(steps)
+        float32, bfloat16 = 2 * 512**3 / _medians_s(products)
     finally:
         torch.set_num_threads(before)
-    return 2 * n**3 / products[0], 2 * n**3 / products[1], steps[0] / steps[1]
+    return float32, bfloat16, slow / fast
 
 
 def fastest_dtype() -> str:
@@ -194,43 +185,30 @@ def fastest_dtype() -> str:
     It stays the same for this processor, number of threads and version of torch, so that equal plans give equal
     weights tomorrow, too. `doctor()` measures it anew.
     """
-    kept, key = cache_root() / "fastest_dtype.json", _speed_key()
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return json.loads(kept.read_text(encoding="utf-8"))[key]
+    with contextlib.suppress(OSError):
+        return json.loads(_remembered().read_text(encoding="utf-8"))
     return _remember(measured_speed()[2])
 
 
-def _speed_key() -> str:
-    processor = f"{platform.machine()} {platform.processor()} {torch.backends.cpu.get_cpu_capability()}"
-    return f"{processor}, {n_threads()} threads, torch {torch.__version__}"
+def _remembered() -> Path:
+    processor = f"{platform.machine()}-{torch.backends.cpu.get_cpu_capability()}"
+    return cache_root() / f"dtype-{processor}-{n_threads()}-{torch.__version__}.json".replace(" ", "")
 
 
 def _remember(speedup: float) -> str:
     fastest = "bfloat16" if speedup > 1.2 else "float32"  # a smaller gain is not worth the rounding
-    kept = cache_root() / "fastest_dtype.json"
     with contextlib.suppress(OSError):  # where nothing can be kept, each process measures
-        known = {}
-        with contextlib.suppress(OSError, ValueError):
-            known = dict(json.loads(kept.read_text(encoding="utf-8")))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(known | {_speed_key(): fastest}), encoding="utf-8")
-        part.replace(kept)
+        _remembered().parent.mkdir(parents=True, exist_ok=True)
+        _remembered().write_text(json.dumps(fastest), encoding="utf-8")
     return fastest
 
 
-def _medians_s(functions: list[Callable[[], object]], budget_s: float = 0.3) -> list[float]:
+def _medians_s(functions: list[Callable[[], object]], budget_s: float = 0.3) -> np.ndarray:
     """Return the median time of each function; they take turns, so that other work on the machine slows all alike."""
-    for function in functions:
-        function()  # the first call also sets things up
-    times: list[list[float]] = [[] for _ in functions]
-    ends = time.perf_counter() + budget_s
-    while len(times[0]) < 3 or (time.perf_counter() < ends and len(times[0]) < 50):
-        for function, taken in zip(functions, times, strict=True):
-            began = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - began)
-    return [statistics.median(taken) for taken in times]
+    turns, ends = [], time.perf_counter() + budget_s
+    while len(turns) < 4 or time.perf_counter() < ends:
+        turns.append([timeit.timeit(function, number=1) for function in functions])
+    return np.median(turns[1:], axis=0)  # the first call also sets things up
 
 
 def _disk_free_bytes() -> int:
@@ -253,8 +231,6 @@ def _gpu() -> tuple[str | None, str | None]:
 
 
 def _told_offline() -> bool:
-    from huggingface_hub import constants
-
     return constants.HF_HUB_OFFLINE
 
 
@@ -268,13 +244,7 @@ def _is_offline(limit_s: float = 2.0) -> bool:
 
 
 def _ask_hub(answered: threading.Event, limit_s: float) -> None:
-    import urllib.request
-
-    from huggingface_hub import constants
-
-    try:
+    with contextlib.suppress(OSError, ValueError):  # no answer is the answer
         request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
         with urllib.request.urlopen(request, timeout=limit_s):
             answered.set()
-    except (OSError, ValueError):
-        pass  # no answer is the answer

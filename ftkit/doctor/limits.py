@@ -21,9 +21,8 @@ def cpu_quota(root: Path = _ROOT) -> float:
     """Return how many cores' time the control groups allow; infinite if they set no limit."""
     shares = [float("inf")]
     for folder in _groups(root, "cpu"):
-        quota, _, period = _text(folder / "cpu.max").partition(" ")
-        quota = quota or _text(folder / "cpu.cfs_quota_us")
-        period = period or _text(folder / "cpu.cfs_period_us")
+        version_1 = [_text(folder / f"cpu.cfs_{what}_us") for what in ("quota", "period")]
+        quota, period = _text(folder / "cpu.max").split() or version_1
         if quota.isdigit() and period.isdigit() and int(period):
             shares.append(int(quota) / int(period))
     return min(shares)
@@ -75,19 +74,14 @@ def peak_rss_bytes() -> int:
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield this process's control group and all above it, in both versions: a limit on any of them holds."""
-    mount = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
-        if number == "0":
-            tops = [mount, mount / "unified"]
-        elif controller in controllers.split(","):
-            tops = [mount / controllers, mount / controller]
-        else:
+        if number != "0" and controller not in controllers.split(","):
             continue
-        for top in tops:
-            # Inside a container the path may be the host's: the folders that do not exist have no limit to read.
-            below = Path(path.strip("/"))
-            yield from (top / folder for folder in (below, *below.parents))
+        # Inside a container the path may be the host's: the folders that do not exist have no limit to read.
+        below = Path(path.strip("/"))
+        for mount in ("", "unified") if number == "0" else (controllers, controller):
+            yield from (root / "sys/fs/cgroup" / mount / folder for folder in (below, *below.parents))
 
 
 def _memory_groups(root: Path) -> Iterator[tuple[int, int]]:

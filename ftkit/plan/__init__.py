@@ -123,7 +123,7 @@ class Plan(Record):
     class_weight: str | None = None
     clip: float = 1.0
     accumulate: int = 1
-    dtype: str = "auto"
+    dtype: str = "float32"
     compile: bool = False
     cache: bool = True
     seed: int = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,7 @@ from matplotlib.figure import Figure
 from ftkit import plots
 from ftkit.data import Rows
 from ftkit.display import Record, count, record, shorten
-from ftkit.pretrained.base import in_batches, pool_tokens, several
-
-if TYPE_CHECKING:
-    from ftkit.pretrained.base import Base
+from ftkit.pretrained.base import Base, in_batches, pool_tokens, several
 
 
 @record

