@@ -19,8 +19,8 @@ from ftkit import plots, tasks
 from ftkit.data import Rows, Splits
 from ftkit.display import Record, percent, record
 
-#: Metrics of an `Evaluation`, by attribute name.
-METRICS = ("accuracy", "macro_f1")
+#: Metrics of an `Evaluation`: attribute and name.
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 N_RESAMPLES = 2000
 
 
@@ -112,12 +112,11 @@ class Evaluation(Record):
 
     @functools.cached_property
     def _resampled(self) -> dict[str, np.ndarray]:
-        weights = resample_weights(self.units.max() + 1)
-        per_unit = np.bincount(self.units, weights=self.correct), np.bincount(self.units)
-        return {
-            "accuracy": (weights @ per_unit[0]) / (weights @ per_unit[1]),
-            "macro_f1": resampled_macro_f1(self._counts, weights),
-        }
+        """Each metric in each bootstrap resample of units, (n_resamples,); the same units are drawn each time."""
+        weights, counts = resample_weights(self.units.max() + 1), self._counts
+        right, n_rows = np.bincount(self.units, self.correct), np.bincount(self.units)
+        sums = (weights @ counts.reshape(*counts.shape[:2], -1)).reshape(len(counts), len(weights), *counts.shape[2:])
+        return {"accuracy": (weights @ right) / (weights @ n_rows), "macro_f1": _macro_f1(sums).mean(axis=0)}
 
     def interval(self, metric: str = "accuracy") -> tuple[float, float]:
         """Return the ends of the bootstrap interval of a metric (percentiles of 2,000 resamples of units).
@@ -154,10 +153,7 @@ class Evaluation(Record):
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        rows = []
-        for metric in METRICS:
-            low, high = self.interval(metric)
-            rows.append((metric.replace("_", "-").replace("f1", "F1"), getattr(self, metric), low, high))
+        rows = [(name, getattr(self, metric), *self.interval(metric)) for metric, name in METRICS.items()]
         if self.rows.kind == "ordered":
             rows.append(("mean absolute error (ranks)", self.mean_absolute_error, np.nan, np.nan))
         frame = pd.DataFrame(rows, columns=["metric", "value", "from", "to"])
@@ -185,13 +181,6 @@ def resample_weights(n_units: int) -> np.ndarray:
     """Return how often each unit is drawn in each bootstrap resample, shape (N_RESAMPLES, n_units), float32."""
     rng = np.random.default_rng(0)
     return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=N_RESAMPLES).astype(np.float32)
-
-
-def resampled_macro_f1(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the macro-F1 of each resample, mean over repeats, shape (n_resamples,)."""
-    flat = counts.reshape(len(counts), counts.shape[1], -1)
-    sums = (weights @ flat).reshape(len(counts), len(weights), *counts.shape[2:])
-    return _macro_f1(sums).mean(axis=0)
 
 
 def interval_of(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ftkit import plots
 from ftkit.data import Rows
 from ftkit.display import Record, percent, points, record, shorten
-from ftkit.evaluation import METRICS, Evaluation, Predictor, evaluate, interval_of, resample_weights, resampled_macro_f1
+from ftkit.evaluation import METRICS, Evaluation, Predictor, evaluate, interval_of
 from ftkit.findings import FtkitError
 from ftkit.report.curves import Curve, score_curve
 
@@ -19,7 +19,6 @@ __all__ = ["Changed", "Comparison", "Curve", "Scoreboard", "compare", "score_cur
 
 BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
 N_FLIPS = 5000
-NAMES = {metric: metric.replace("_", "-").replace("f1", "F1") for metric in METRICS}
 FEW_ROWS_ADVICE = " So few rows decide little: ft.cross_validate() turns every row of a small set into a test row once."
 
 
@@ -41,7 +40,7 @@ class Comparison(Record):
 
     def __post_init__(self) -> None:
         a, b = self.before.rows, self.after.rows
-        if (a.ids, a.texts) != (b.ids, b.texts) or not np.array_equal(a.labels, b.labels):
+        if (a.ids, a.texts, a.groups) != (b.ids, b.texts, b.groups) or not np.array_equal(a.labels, b.labels):
             raise FtkitError(
                 "FT070",
                 f"{self.before.name!r} was scored on {len(a)} rows ({a.name}) and {self.after.name!r} on {len(b)} rows "
@@ -53,20 +52,9 @@ class Comparison(Record):
         """Return after minus before, as a share of one."""
         return getattr(self.after, metric) - getattr(self.before, metric)
 
-    @functools.cached_property
-    def _resampled(self) -> dict[str, np.ndarray]:
-        units = self.before.units
-        weights = resample_weights(units.max() + 1)
-        gain, n = np.bincount(units, self.after.correct - self.before.correct), np.bincount(units)
-        return {
-            "accuracy": (weights @ gain) / (weights @ n),
-            "macro_f1": resampled_macro_f1(self.after._counts, weights)
-            - resampled_macro_f1(self.before._counts, weights),
-        }
-
     def interval(self, metric: str = "accuracy") -> tuple[float, float]:
         """Return the bootstrap interval of the difference; both predictors are resampled together."""
-        return interval_of(self._resampled[metric], self.level)
+        return interval_of(self.after._resampled[metric] - self.before._resampled[metric], self.level)
 
     @functools.cached_property
     def p_value(self) -> float:
@@ -83,9 +71,7 @@ class Comparison(Record):
             won, lost = int((gain > 0).sum()), int((gain < 0).sum())
             return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
         sums = np.bincount(self.before.units, gain)
-        sums = sums[np.abs(sums) > 1e-12]
-        if not len(sums):
-            return 1.0
+        sums = sums[np.abs(sums) > 1e-12]  # none where the answers are the same: then every flip is as large, p is 1
         signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.int8), size=(N_FLIPS, len(sums)))
         as_large = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
         return float((as_large.sum() + 1) / (N_FLIPS + 1))
@@ -152,14 +138,16 @@ class Comparison(Record):
                 "change (points)": points(self.difference(metric)),
                 "interval": " to ".join(map(points, self.interval(metric))),
             }
-            for metric, name in NAMES.items()
+            for metric, name in METRICS.items()
         ]
         return [(f"{self.before.name} → {self.after.name}", pd.DataFrame(rows))]
 
     def picture(self) -> tuple[Figure, str]:
         ends = 100 * np.array([self.interval(metric) for metric in METRICS])
         change, label = [100 * self.difference(m) for m in METRICS], f"{self.before.name} to {self.after.name}"
-        ax = plots.intervals(list(NAMES.values()), change, *ends.T, label=f"change from {label} (points)", reference=0)
+        ax = plots.intervals(
+            list(METRICS.values()), change, *ends.T, label=f"change from {label} (points)", reference=0
+        )
         low, high = ends[0]
         return ax.figure, f"The change in accuracy lies between {low:+.1f} and {high:+.1f} points; zero is no change."
 
