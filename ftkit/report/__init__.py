@@ -13,7 +13,7 @@ from ftkit.data import Rows
 from ftkit.display import Record, percent, points, record, shorten
 from ftkit.evaluation import METRICS, Evaluation, Predictor, evaluate, interval_of
 from ftkit.findings import FtkitError
-from ftkit.report.curves import Curve, score_curve
+from ftkit.report.seeds import Curve, score_curve
 
 __all__ = ["Changed", "Comparison", "Curve", "Scoreboard", "compare", "score_curve", "scoreboard"]
 
@@ -103,19 +103,17 @@ class Comparison(Record):
             raise ValueError("kind: changed() lists one answer a row; these rows have multiple labels")
         if to not in ("right", "wrong"):
             raise ValueError(f"to: expected 'right' or 'wrong', found {to!r}")
-        rows, names = self.after.rows, self.after.rows.label_names
+        rows, names = self.after.rows, np.array(self.after.rows.label_names, dtype=object)
         was, now = self.before.predicted[0], self.after.predicted[0]
-        sign = 1 if to == "right" else -1
-        gained = sign * ((now == rows.labels).astype(int) - (was == rows.labels)) > 0
+        wrong, right = (was, now) if to == "right" else (now, was)
+        gained = np.flatnonzero((wrong != rows.labels) & (right == rows.labels))
         confidence = self.after.proba[0].max(axis=1)
-        order = sorted(np.flatnonzero(gained), key=lambda i: -confidence[i])
-        surest = {self.before.units[i]: i for i in reversed(order)}  # of each group
-        shown = [
-            (shorten(rows.texts[i], 110), names[rows.labels[i]], names[was[i]], names[now[i]], confidence[i])
-            for i in sorted(surest.values(), key=order.index)[:n]
-        ]
-        frame = pd.DataFrame(shown, columns=["text", "label", "before", "after", "confidence"])
-        return Changed(to=to, n_all=int(gained.sum()), rows=frame)
+        order = gained[np.argsort(-confidence[gained], kind="stable")]
+        surest = np.unique(self.before.units[order], return_index=True)[1]  # of each group
+        shown = order[np.sort(surest)][:n]
+        frame = pd.DataFrame({"text": [shorten(rows.texts[i], 110) for i in shown]})
+        frame["label"], frame["before"], frame["after"] = (names[a[shown]] for a in (rows.labels, was, now))
+        return Changed(to=to, n_all=len(gained), rows=frame.assign(confidence=confidence[shown]))
 
     def summary(self) -> str:
         low, high = self.interval()
