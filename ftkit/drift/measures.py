@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ftkit.pretrained import Base
+from ftkit.pretrained.base import pool_tokens
 
 _BATCH = 32  # texts at a time: attention is kept for every pair of tokens, in every head of every block
 
@@ -120,7 +121,7 @@ def shifts(base: Base, tuned: torch.nn.Module, texts: Sequence[str]) -> Shifts:
         with torch.inference_mode():
             outs = [view(**batch, output_hidden_states=True, output_attentions=True) for view in views]
         for kept, out in zip(stages, outs, strict=True):
-            kept.append(torch.stack([_pooled(h, real, base.pooling) for h in out.hidden_states]))
+            kept.append(torch.stack([pool_tokens(h, real, base.pooling) for h in out.hidden_states]))
         pairs = zip(*(out.attentions or () for out in outs), strict=True)
         moved.append(torch.stack([attention_shift(a, b)[real].sum() for a, b in pairs] or [torch.zeros(())]))
         n_tokens += int(real.sum())
@@ -131,13 +132,6 @@ def shifts(base: Base, tuned: torch.nn.Module, texts: Sequence[str]) -> Shifts:
         chance=[linear_cka(x, y[other]) for x, y in zip(before, after, strict=True)],
         attention=(torch.stack(moved).sum(0) / n_tokens).tolist() if outs[0].attentions else [],
     )
-
-
-def _pooled(hidden: torch.Tensor, real: torch.Tensor, pooling: str) -> torch.Tensor:
-    if pooling == "cls":
-        return hidden[:, 0]
-    mask = real.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * mask).sum(1) / mask.sum(1)
 
 
 def _looking(encoder: torch.nn.Module) -> torch.nn.Module:

@@ -12,7 +12,6 @@ from ftkit import plots, tasks
 from ftkit.display import Record, percent, record
 from ftkit.drift.measures import layer_of, relative_change, shifts
 from ftkit.drift.proof import planned_words
-from ftkit.pretrained import group_sizes
 from ftkit.record import Run
 
 N_TEXTS = 128
@@ -75,21 +74,19 @@ class Drift(Record):
                 "attention shift": [_digits(a, exact=0) for a in self.groups["attention_shift"]],
             }
         )
-        wide = self.layers.pivot(index="group", columns="layer", values="weights_moved")
-        wide = wide.reindex(index=list(dict.fromkeys(self.layers["group"])), columns=list(_LAYERS)).dropna(how="all")
-        wide = wide.loc[:, wide.notna().any()].map(lambda m: "" if np.isnan(m) else _moved(m)).reset_index()
+        told = self.layers.assign(moved=self.layers["weights_moved"].map(_moved))
+        wide = told.pivot(index="group", columns="layer", values="moved").fillna("")
+        wide = wide.loc[self.layers["group"].unique(), [layer for layer in _LAYERS if layer in wide]].reset_index()
         return [("What moved, group by group (the input comes first)", shown), ("Weights moved, by layer", wide)]
 
     def picture(self) -> tuple[Figure, str]:
-        figure = plots.stack_beside_bars(
-            list(self.groups["group"]),
-            list(self.groups["planned"]),
-            {
-                "weights moved (%)": list(100 * self.groups["weights_moved"].where(self.groups["group"] != "head")),
-                "representation: 1 - CKA": list(1 - self.groups["cka"]),
-                "attention shift": list(self.groups["attention_shift"]),
-            },
-        )
+        groups = self.groups
+        columns = {
+            "weights moved (%)": 100 * groups["weights_moved"].where(groups["group"] != "head"),
+            "representation: 1 - CKA": 1 - groups["cka"],
+            "attention shift": groups["attention_shift"],
+        }
+        figure = plots.stack_beside_bars(groups["group"], groups["planned"], columns)
         return figure, f"The model as a stack, input at the bottom, and how far each part moved. {self.summary()}"
 
 
@@ -119,36 +116,32 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
     Representations: linear CKA of the texts' vectors after each group (S. Kornblith et al., ICML 2019). Attention:
     the total variation distance between where each token looks in base and tuned model, mean over tokens and heads.
     """
-
     if texts is None:
         every = run.data.valid.texts
         texts = [every[i] for i in np.linspace(0, len(every) - 1, min(N_TEXTS, len(every))).astype(int)]
-    shift = shifts(run.base, run.model.encoder, texts)
-    groups = tasks.classifier_groups(run.base)
-    sizes, words = group_sizes(run.model, groups), planned_words(run.plan, groups)
+    shift, groups = shifts(run.base, run.model.encoder, texts), tasks.classifier_groups(run.base)
+    preview = run.plan.preview(run.base, run.model.head.out_features)
     before = {f"encoder.{n}": p for n, p in run.base.encoder.named_parameters()}
     after = dict(run.model.named_parameters())
-    stage = iter(range(len(shift.cka)))
-    rows, layers = [], []
-    for group, names in groups.items():
-        at = next(stage, None) if group == "embeddings" or group.startswith("block ") else None
-        looks = at is not None and group != "embeddings" and shift.attention
-        rows.append(
-            {
-                "group": group,
-                "planned": words[group],
-                "n_weights": sizes[group],
-                "weights_moved": run.moved[group] if group == "head" else relative_change(names, before, after),
-                "cka": shift.cka[at] if at is not None else np.nan,
-                "cka_chance": shift.chance[at] if at is not None else np.nan,
-                "attention_shift": shift.attention[at - 1] if looks else np.nan,
-            }
-        )
-        if group == "head":
-            continue
+    blocks = [g for g in groups if g.startswith("block ")]
+    layers, moved = [], {"head": run.moved["head"]}
+    for group in run.base.groups:
+        names = groups[group]
+        moved[group] = relative_change(names, before, after)
         for layer in dict.fromkeys(map(layer_of, names)):
             own = [n for n in names if layer_of(n) == layer]
-            n_weights = sum(after[n].numel() for n in own)
-            moved = relative_change(own, before, after)
-            layers.append({"group": group, "layer": layer, "n_weights": n_weights, "weights_moved": moved})
-    return Drift(name=run.name, groups=pd.DataFrame(rows), layers=pd.DataFrame(layers), n_texts=len(texts))
+            layers.append((group, layer, sum(after[n].numel() for n in own), relative_change(own, before, after)))
+    columns = {
+        "planned": planned_words(preview),
+        "n_weights": preview.sizes,
+        "weights_moved": moved,
+        "cka": dict(zip(["embeddings", *blocks], shift.cka, strict=True)),
+        "cka_chance": dict(zip(["embeddings", *blocks], shift.chance, strict=True)),
+        "attention_shift": dict(zip(blocks, shift.attention or [np.nan] * len(blocks), strict=True)),
+    }
+    return Drift(
+        name=run.name,
+        groups=pd.DataFrame(columns, index=pd.Index(groups, name="group")).reset_index(),
+        layers=pd.DataFrame(layers, columns=["group", "layer", "n_weights", "weights_moved"]),
+        n_texts=len(texts),
+    )
