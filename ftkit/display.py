@@ -12,6 +12,7 @@ import html
 import io
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,14 +22,7 @@ if TYPE_CHECKING:
 #: Decorator of every record: frozen, keyword-only, shown by `Record`. Records holding arrays compare by identity.
 record = dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 
-_STYLE = (
-    "<style>.ftkit{font-family:system-ui,sans-serif;font-size:.93em;line-height:1.45;max-width:60em}"
-    ".ftkit p{margin:.2em 0 .6em}.ftkit table{border-collapse:collapse;margin:.3em 0 .8em}"
-    ".ftkit caption{text-align:left;font-weight:600;padding:.2em 0}"
-    ".ftkit th,.ftkit td{padding:.2em .8em .2em 0;text-align:left!important;vertical-align:top;"
-    "border-bottom:1px solid rgba(128,128,128,.3)}.ftkit td.n{text-align:right!important;"
-    "font-variant-numeric:tabular-nums}.ftkit img{max-width:100%;height:auto;background:#fff}</style>"
-)
+_STYLE = f"<style>{Path(__file__).with_name('display.css').read_text(encoding='utf-8')}</style>"
 
 
 def escape(value: object) -> str:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from ftkit import plots, tasks
 from ftkit.data import Rows, Splits
+from ftkit.data.splitting import one_hot
 from ftkit.display import Record, percent, record
 
 #: Metrics of an `Evaluation`: attribute and name.
@@ -100,14 +101,11 @@ class Evaluation(Record):
     @functools.cached_property
     def _counts(self) -> np.ndarray:
         """Per repeat and unit and class: true positives, answers, labels; shape (n_repeats, n_units, 3, n_classes)."""
-        n_classes = len(self.rows.label_names)
-        one_hot = np.eye(n_classes, dtype=np.float32)
-        multiple = self.rows.kind == "multiple"
-        labels = self.rows.labels.astype(np.float32) if multiple else one_hot[self.rows.labels]
-        counts = np.zeros((len(self.proba), self.units.max() + 1, 3, n_classes), dtype=np.float32)
+        labels = one_hot(self.rows.labels, self.rows.n_labels)
+        counts = np.zeros((len(self.proba), self.units.max() + 1, 3, self.rows.n_labels), dtype=np.float32)
         for out, predicted in zip(counts, self.predicted, strict=True):
-            answers = predicted.astype(np.float32) if multiple else one_hot[predicted]
-            np.add.at(out, self.units, np.stack([answers * labels, answers, labels], axis=1))
+            answers = one_hot(predicted, self.rows.n_labels)
+            np.add.at(out, self.units, np.stack([answers * labels, answers, labels], axis=1, dtype=np.float32))
         return counts
 
     @functools.cached_property

@@ -51,25 +51,20 @@ class Proof(Record):
         if not self.holds:
             wrong = list(self.groups["group"][~self.groups["agrees"]])
             where = f" in {', '.join(wrong)}" if wrong else ""
-            return f"ALARM: what was planned and what happened disagree{where}: " + " ".join(
-                f"{f.code} {f.message}" for f in self.findings
-            )
-        moved, still = (self.groups[self.groups["weights_moved"] != 0], self.groups[self.groups["weights_moved"] == 0])
-        told = ", ".join(moved["group"]) or "nothing"
-        frozen = f" Bit for bit as before: {', '.join(still['group'])}." if len(still) else ""
-        return f"The proof holds for {self.name}. Moved: {told}.{frozen}"
+            found = " ".join(f"{f.code} {f.message}" for f in self.findings)
+            return f"ALARM: what was planned and what happened disagree{where}: {found}"
+        has_moved = self.groups["weights_moved"] != 0
+        moved, still = (", ".join(self.groups["group"][which]) for which in (has_moved, ~has_moved))
+        frozen = f" Bit for bit as before: {still}." if still else ""
+        return f"The proof holds for {self.name}. Moved: {moved or 'nothing'}.{frozen}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        shown = [
-            (
-                row.group,
-                f"{row.planned} ({count(row.n_planned)})" if row.n_planned else row.planned,
-                count(row.n_optimizer) if row.n_optimizer else "none",
-                f"{100 * row.weights_moved:.3g} %" if row.weights_moved else "0 (exactly)",
-                "yes" if row.agrees else "NO",
-            )
-            for row in self.groups.itertuples()
-        ]
+        shown = []
+        for row in self.groups.itertuples():
+            planned = f"{row.planned} ({count(row.n_planned)})" if row.n_planned else row.planned
+            held = count(row.n_optimizer) if row.n_optimizer else "none"
+            moved = f"{100 * row.weights_moved:.3g} %" if row.weights_moved else "0 (exactly)"
+            shown.append((row.group, planned, held, moved, "yes" if row.agrees else "NO"))
         columns = ["group", "planned (weights)", "weights in the optimizer", "moved", "agrees"]
         tables = [("Planned, in the optimizer, moved", pd.DataFrame(shown, columns=columns))]
         if self.findings:

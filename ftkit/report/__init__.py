@@ -128,17 +128,14 @@ class Comparison(Record):
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        rows = [
-            {
-                "metric": name,
-                "before": f"{getattr(self.before, metric):.3f}",
-                "after": f"{getattr(self.after, metric):.3f}",
-                "change (points)": points(self.difference(metric)),
-                "interval": " to ".join(map(points, self.interval(metric))),
-            }
-            for metric, name in METRICS.items()
-        ]
-        return [(f"{self.before.name} → {self.after.name}", pd.DataFrame(rows))]
+        rows = []
+        for metric, name in METRICS.items():
+            scores = [f"{getattr(e, metric):.3f}" for e in (self.before, self.after)]
+            rows.append(
+                (name, *scores, points(self.difference(metric)), " to ".join(map(points, self.interval(metric))))
+            )
+        frame = pd.DataFrame(rows, columns=["metric", "before", "after", "change (points)", "interval"])
+        return [(f"{self.before.name} → {self.after.name}", frame)]
 
     def picture(self) -> tuple[Figure, str]:
         ends = 100 * np.array([self.interval(metric) for metric in METRICS])
@@ -195,17 +192,12 @@ class Scoreboard(Record):
         return f"Highest accuracy: {best.name}. Overlapping intervals settle nothing: compare() asks the same rows."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        rows = [
-            {
-                "predictor": e.name,
-                "accuracy": f"{100 * e.accuracy:.1f}",
-                "95% interval": " to ".join(f"{100 * end:.1f}" for end in e.interval()),
-                "macro-F1": f"{100 * e.macro_f1:.1f}",
-            }
-            for e in self.evaluations
-        ]
-        first = self.evaluations[0].rows
-        return [(f"On the same {len(first)} {first.name} rows (percent)", pd.DataFrame(rows))]
+        rows, first = [], self.evaluations[0].rows
+        for e in self.evaluations:
+            accuracy, low, high, macro_f1 = (f"{100 * share:.1f}" for share in (e.accuracy, *e.interval(), e.macro_f1))
+            rows.append((e.name, accuracy, f"{low} to {high}", macro_f1))
+        frame = pd.DataFrame(rows, columns=["predictor", "accuracy", "95% interval", "macro-F1"])
+        return [(f"On the same {len(first)} {first.name} rows (percent)", frame)]
 
     def picture(self) -> tuple[Figure, str]:
         ends = 100 * np.array([e.interval() for e in self.evaluations])

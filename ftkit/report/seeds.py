@@ -96,13 +96,10 @@ class Curve(Record):
 
     def summary(self) -> str:
         n = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
-        told = f"Highest mean over {n}: {self.best} ({self.x_label}) with {percent(self.means.max())} of "
-        told += f"{self.scored_on} right."
-        if len(self.values) > 1:
-            told += f" {self._second_best()}"
-        if self.reference:
-            told += f" {self.reference[0]} has {percent(self.reference[1])}."
-        return told
+        best = f"{self.best} ({self.x_label}) with {percent(self.means.max())} of {self.scored_on} right."
+        second = f" {self._second_best()}" if len(self.values) > 1 else ""
+        reference = f" {self.reference[0]} has {percent(self.reference[1])}." if self.reference else ""
+        return f"Highest mean over {n}: {best}{second}{reference}"
 
     def _second_best(self) -> str:
         gap, ends = self.difference(self.best, self._second)
@@ -116,15 +113,11 @@ class Curve(Record):
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         rows = [
-            {
-                self.x_label: str(value),
-                "mean accuracy": percent(scores.mean()),
-                "each seed": ", ".join(f"{100 * s:.1f}" for s in scores),
-                "mean time": seconds(took.mean()),
-            }
+            (str(value), percent(scores.mean()), ", ".join(f"{100 * s:.1f}" for s in scores), seconds(took.mean()))
             for value, scores, took in zip(self.values, self.scores, self.seconds, strict=True)
         ]
-        return [(f"Accuracy on {self.scored_on}, seeds {', '.join(map(str, self.seeds))}", pd.DataFrame(rows))]
+        frame = pd.DataFrame(rows, columns=[self.x_label, "mean accuracy", "each seed", "mean time"])
+        return [(f"Accuracy on {self.scored_on}, seeds {', '.join(map(str, self.seeds))}", frame)]
 
     def frame(self) -> pd.DataFrame:
         """Return one row for each value and seed: `value`, `seed`, `score`, `seconds`."""
