@@ -139,9 +139,6 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
         "cka_chance": dict(zip(["embeddings", *blocks], shift.chance, strict=True)),
         "attention_shift": dict(zip(blocks, shift.attention or [np.nan] * len(blocks), strict=True)),
     }
-    return Drift(
-        name=run.name,
-        groups=pd.DataFrame(columns, index=pd.Index(groups, name="group")).reset_index(),
-        layers=pd.DataFrame(layers, columns=["group", "layer", "n_weights", "weights_moved"]),
-        n_texts=len(texts),
-    )
+    frame = pd.DataFrame(columns, index=pd.Index(groups, name="group")).reset_index()
+    parts = pd.DataFrame(layers, columns=["group", "layer", "n_weights", "weights_moved"])
+    return Drift(name=run.name, groups=frame, layers=parts, n_texts=len(texts))

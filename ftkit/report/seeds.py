@@ -175,15 +175,8 @@ def score_curve(
             took[i, j] = time.perf_counter() - began
             scores[i, j] = evaluate(predictor, rows).accuracy
             del predictor  # before the next one is made: two tuned models at a time are one too many
-    return Curve(
-        values=tuple(values),
-        seeds=tuple(seeds),
-        scores=scores,
-        seconds=took,
-        x_label=x_label,
-        scored_on=f"the {len(rows)} {rows.name} rows",
-        reference=reference,
-    )
+    measured = {"scores": scores, "seconds": took, "scored_on": f"the {len(rows)} {rows.name} rows"}
+    return Curve(values=tuple(values), seeds=tuple(seeds), x_label=x_label, reference=reference, **measured)
 
 
 def over_seeds(

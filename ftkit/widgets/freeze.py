@@ -134,12 +134,9 @@ class FreezePanel(Panel):
         }
         start = self._start
         if (start.train, start.tensors) not in [(train, tensors) for _, train, tensors in offered.values()]:
-            words = start.but(gradual=False).words
-            offered["given"] = (f"as given: {words}", start.train, start.tensors)
-        return {
-            key: (words, train, tensors, Plan(train=train).resolve(groups) if train else ())
-            for key, (words, train, tensors) in offered.items()
-        }
+            offered["given"] = (f"as given: {start.but(gradual=False).words}", start.train, start.tensors)
+        moves = {key: Plan(train=train).resolve(groups) if train else () for key, (_, train, _) in offered.items()}
+        return {key: (*offer, moves[key]) for key, offer in offered.items()}
 
     def _ticked(self) -> tuple[str, ...]:
         return tuple(g for g, box in self.may_move.items() if box.value)

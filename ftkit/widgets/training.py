@@ -27,6 +27,7 @@ _MOST_REMEMBERED = 30
 _REMEMBERED: dict[str, list[Entry]] = {}
 #: One training at a time: two would share the processor, and the random numbers that make a run repeatable.
 _TRAINING = threading.Lock()
+_COLUMNS = ["run", "plan", "kept epoch", "valid right (%)", "time", "ended early"]
 _NOTE = "These rows also chose the epoch that was kept, which flatters a little: judge once, at the end, on test."
 
 
@@ -35,7 +36,7 @@ class Entry(NamedTuple):
 
     label: str
     answers: Evaluation
-    row: dict[str, Any]
+    row: tuple[Any, ...]
 
 
 @record
@@ -190,20 +191,14 @@ class TrainingPanel(Panel):
     def _take(self, run: Run, live: Live) -> None:
         """Keep the run in the place of the one before, and show what came of it."""
         self.value = run
-        number = 1 + max((entry.row["run"] for entry in self._entries), default=0)
+        number, code = 1 + max((entry.row[0] for entry in self._entries), default=0), run.plan.code()
         answers = dataclasses.replace(run.on_valid, name=f"run {number}")
-        row = {
-            "run": number,
-            "plan": shorten(run.plan.code(), 200),
-            "kept epoch": run.best_epoch,
-            "valid right (%)": f"{100 * answers.accuracy:.1f}",
-            "time": seconds(run.train_s),
-            "ended early": run.stopped or "",
-        }
-        self._entries.append(Entry(f"{answers.name}: {run.plan.code()}", answers, row))
+        right, took = f"{100 * answers.accuracy:.1f}", seconds(run.train_s)
+        row = (number, shorten(code, 200), run.best_epoch, right, took, run.stopped or "")
+        self._entries.append(Entry(f"{answers.name}: {code}", answers, row))
         del self._entries[:-_MOST_REMEMBERED]
         # First what is known, since the intervals of the comparison take a second where there are many classes.
-        live.draw(f"{count(run.n_steps)} steps in {seconds(run.train_s)}.")
+        live.draw(f"{count(run.n_steps)} steps in {took}.")
         self._result.value = ""
         ended = f" It ended early: {run.stopped}." if run.stopped else ""
         kept = f"Kept epoch {run.best_epoch}, with {percent(answers.accuracy)} of valid right."
@@ -215,7 +210,7 @@ class TrainingPanel(Panel):
     def _show_entries(self) -> None:
         """List the runs, and offer the earlier ones to compare the last one with."""
         if self._entries:
-            rows = pd.DataFrame([entry.row for entry in reversed(self._entries)])
+            rows = pd.DataFrame([entry.row for entry in reversed(self._entries)], columns=_COLUMNS)
             self._table.value = table_html(rows, "Runs of this session, the latest first")
             self._after.children = [self.compare_with, self._result, self._table] if self.value else [self._table]
         if self.value:
