@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
 from ftkit import tasks
 from ftkit.display import Record, count, record
-from ftkit.drift.measures import relative_change
+from ftkit.drift.moved import planned_words, relative_change
 from ftkit.findings import Finding
-from ftkit.plan import Plan, Preview
+from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record import Run
 from ftkit.training.ends import held
@@ -88,12 +90,7 @@ def freeze_proof(run: Run) -> Proof:
 
 
 def prove(
-    plan: Plan,
-    base: Base,
-    model: tasks.Classifier,
-    optimizer: torch.optim.Optimizer,
-    *,
-    start: Mapping[str, torch.Tensor] | None = None,
+    plan: Plan, base: Base, model: tasks.Classifier, optimizer: Optimizer, *, start: Mapping[str, Tensor] | None = None
 ) -> Proof:
     """Compare a plan with an optimizer and a model of one's own, after a training loop of one's own.
 
@@ -119,18 +116,12 @@ def prove(
     return _proof("this loop", plan, base, model, held(optimizer, model, groups), moved, set(groups))
 
 
-def planned_words(preview: Preview) -> dict[str, str]:
-    """Return for each group what the plan says: `"moves"`, `"frozen"` or `"moves in part"`."""
-    sizes = preview.sizes
-    return {g: "frozen" if not n else "moves" if n == sizes[g] else "moves in part" for g, n in preview.moving.items()}
-
-
 def _proof(
     name: str,
     plan: Plan,
     base: Base,
     model: tasks.Classifier,
-    optimized: Mapping[str, int],
+    held: Mapping[str, int],
     head_moved: float,
     due: set[str],
 ) -> Proof:
@@ -141,7 +132,7 @@ def _proof(
     awake = _awake(model, groups, movable)
     rows, findings = [], []
     for group, names in groups.items():
-        n_planned, n_held = preview.moving[group], optimized[group]
+        n_planned, n_held = preview.moving[group], held[group]
         moved = head_moved if group == "head" else relative_change(names, before, after)
         # Length is the measure, equality the proof: a change can be too small to show in a length.
         frozen = [n for n in names if n not in movable]
