@@ -115,9 +115,7 @@ def table_html(frame: pd.DataFrame, caption: str) -> str:
 
 def table_text(frame: pd.DataFrame, caption: str) -> str:
     """Return `frame` as aligned text under its caption: text to the left, numbers to the right."""
-    cells = [[str(c) for c in frame.columns]] + [
-        [shorten(v, 60) for v in row] for row in frame.itertuples(index=False, name=None)
-    ]
+    cells = [[str(c) for c in frame.columns], *frame.map(lambda v: shorten(v, 60)).to_numpy().tolist()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     numeric = [all(map(_is_figure, filter(None, column[1:]))) for column in zip(*cells, strict=True)]
     lines = [

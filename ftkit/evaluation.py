@@ -161,11 +161,8 @@ class Evaluation(Record):
     def picture(self) -> tuple[Figure, str]:
         frame = self.per_class.sort_values("f1", ascending=False)
         ax = plots.bars(list(frame["class"]), list(frame["f1"]), label="F1")
-        best, worst = frame.iloc[0], frame.iloc[-1]
-        return ax.figure, (
-            f"F1 of each class for {self.name}: highest for {best['class']} ({best['f1']:.2f}), "
-            f"lowest for {worst['class']} ({worst['f1']:.2f})."
-        )
+        best, worst = (f"{row['class']} ({row['f1']:.2f})" for _, row in frame.iloc[[0, -1]].iterrows())
+        return ax.figure, f"F1 of each class for {self.name}: highest for {best}, lowest for {worst}."
 
 
 def _macro_f1(sums: np.ndarray) -> np.ndarray:

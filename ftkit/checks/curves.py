@@ -169,9 +169,7 @@ def _rules(run: Run) -> tuple[Rule, ...]:
     came_back = f"The loss on valid rose by {percent(back)} and came back down."
     wobble = f"More than {percent(RISE)} is more than a wobble."
     alike = f"At the end {percent(right[-1])} of valid are right; always the same class gets {percent(constant)}."
-    no_better = (
-        f"No better than that, and less than {percent(LEARNED)} off training loss: the steps were far too large."
-    )
+    no_good = f"No better than that, and less than {percent(LEARNED)} off training loss: the steps were far too large."
     since = f"Since epoch {lowest} the loss on valid rose by {percent(rise)}, and accuracy there changed by "
     since += f"{points(gained)} points (one standard error: {100 * one_error:.1f})."
     counts = f"More than {percent(RISE)} counts as a rise, {why}."
@@ -182,7 +180,7 @@ def _rules(run: Run) -> tuple[Rule, ...]:
     return (
         Rule(ERRATIC, climb > CLIMB and in_errors > CLIMB_ERRORS, climbed, unrest),
         Rule(ERRATIC, back > RISE, came_back, wobble),
-        Rule(ERRATIC, fell < LEARNED and right[-1] <= constant, alike, no_better),
+        Rule(ERRATIC, fell < LEARNED and right[-1] <= constant, alike, no_good),
         Rule(rose, rise > RISE, since, counts),
         Rule(UNDER, fell < LEARNED and not ended_low, changed, too_little),
         Rule(UNDER, to_gain > STILL_TO_GAIN, to_come, falling),

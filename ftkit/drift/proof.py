@@ -117,13 +117,7 @@ def prove(
 
 
 def _proof(
-    name: str,
-    plan: Plan,
-    base: Base,
-    model: tasks.Classifier,
-    held: Mapping[str, int],
-    head_moved: float,
-    due: set[str],
+    name: str, plan: Plan, base: Base, model: tasks.Classifier, held: Mapping[str, int], head_went: float, due: set[str]
 ) -> Proof:
     groups, preview = tasks.classifier_groups(base), plan.preview(base, model.head.out_features)
     movable, words = plan.movable(groups), planned_words(preview)
@@ -133,7 +127,7 @@ def _proof(
     rows, findings = [], []
     for group, names in groups.items():
         n_planned, n_held = preview.moving[group], held[group]
-        moved = head_moved if group == "head" else relative_change(names, before, after)
+        moved = head_went if group == "head" else relative_change(names, before, after)
         # Length is the measure, equality the proof: a change can be too small to show in a length.
         frozen = [n for n in names if n not in movable]
         strayed = [n for n in frozen if (moved if group == "head" else not torch.equal(before[n], after[n]))]

@@ -41,12 +41,9 @@ class Comparison(Record):
     def __post_init__(self) -> None:
         a, b = self.before.rows, self.after.rows
         if (a.ids, a.texts, a.groups) != (b.ids, b.texts, b.groups) or not np.array_equal(a.labels, b.labels):
-            raise FtkitError(
-                "FT070",
-                f"{self.before.name!r} was scored on {len(a)} rows ({a.name}) and {self.after.name!r} on {len(b)} rows "
-                f"({b.name}), and they differ. A paired comparison needs both on the same rows: evaluate both "
-                "on one split.",
-            )
+            on_a, on_b = (f"on {len(rows)} rows ({rows.name})" for rows in (a, b))
+            told = f"{self.before.name!r} was scored {on_a} and {self.after.name!r} {on_b}, and they differ. A paired"
+            raise FtkitError("FT070", f"{told} comparison needs both on the same rows: evaluate both on one split.")
 
     def difference(self, metric: str = "accuracy") -> float:
         """Return after minus before, as a share of one."""
@@ -131,18 +128,16 @@ class Comparison(Record):
         rows = []
         for metric, name in METRICS.items():
             scores = [f"{getattr(e, metric):.3f}" for e in (self.before, self.after)]
-            rows.append(
-                (name, *scores, points(self.difference(metric)), " to ".join(map(points, self.interval(metric))))
-            )
+            low, high = map(points, self.interval(metric))
+            rows.append((name, *scores, points(self.difference(metric)), f"{low} to {high}"))
         frame = pd.DataFrame(rows, columns=["metric", "before", "after", "change (points)", "interval"])
         return [(f"{self.before.name} → {self.after.name}", frame)]
 
     def picture(self) -> tuple[Figure, str]:
         ends = 100 * np.array([self.interval(metric) for metric in METRICS])
-        change, label = [100 * self.difference(m) for m in METRICS], f"{self.before.name} to {self.after.name}"
-        ax = plots.intervals(
-            list(METRICS.values()), change, *ends.T, label=f"change from {label} (points)", reference=0
-        )
+        change = [100 * self.difference(metric) for metric in METRICS]
+        label = f"change from {self.before.name} to {self.after.name} (points)"
+        ax = plots.intervals(list(METRICS.values()), change, *ends.T, label=label, reference=0)
         low, high = ends[0]
         return ax.figure, f"The change in accuracy lies between {low:+.1f} and {high:+.1f} points; zero is no change."
 

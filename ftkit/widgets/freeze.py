@@ -61,10 +61,8 @@ class FreezePanel(Panel):
         decays = [(f"{d:g}", d) for d in sorted({*DECAYS, start.layer_decay} - {1.0}, reverse=True)]
         self.decay = _choice("Layer decay", [("1 (one rate for all)", 1.0), *decays], start.layer_decay)
         self.gradual = ipywidgets.Checkbox(start.gradual, description="Gradual unfreezing", indent=False)
-        trained = start.resolve(groups)
-        self.may_move = {
-            g: ipywidgets.Checkbox(g in trained, description=f"{g} may move", indent=False) for g in groups
-        }
+        moves = start.resolve(groups)
+        self.may_move = {g: ipywidgets.Checkbox(g in moves, description=f"{g} may move", indent=False) for g in groups}
         self.rates = {}
         for g in groups:
             rate = start.rates.get(g, start.head_lr if g == "head" else 0.0)
@@ -164,11 +162,9 @@ class FreezePanel(Panel):
         """Bring what is shown up to date; what did not change is not sent to the page again."""
         plan, preview, cost = self.value, self.preview, self.estimate
         share = 100 * preview.n_trained / preview.n_total
-        told = (
-            f"<b>{count(preview.n_trained)}</b> of {count(preview.n_total)} weights may move ({share:.3g} %). "
-            f"About <b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory on this machine, "
-            "give or take a third."
-        )
+        told = f"<b>{count(preview.n_trained)}</b> of {count(preview.n_total)} weights may move ({share:.3g} %). "
+        told += f"About <b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory on this machine, "
+        told += "give or take a third."
         if stuck := plan.start == "zero" and "head" not in preview.trained:
             told += " <b>As it stands, nothing can be learned: a frozen head of zeros always answers alike (FT054).</b>"
         self.status.value = announced(told)

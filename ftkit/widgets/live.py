@@ -166,10 +166,8 @@ def chart(series: Sequence[Series], *, title: str, x_label: str, x_most: float, 
     drawn = [text(_LEFT, 14, title, "title")]
     for tick in ticks:
         _, down = at(0, tick)
-        drawn += [
-            path([(_LEFT, down), (right, down)], "tick"),
-            text(_LEFT - 6, down + 4, f"{tick:,.{decimals}f}", "end"),
-        ]
+        drawn.append(path([(_LEFT, down), (right, down)], "tick"))
+        drawn.append(text(_LEFT - 6, down + 4, f"{tick:,.{decimals}f}", "end"))
     drawn += [text(_LEFT, below, "0", ""), text(right, below, f"{x_most:,.0f}", "end")]
     drawn.append(text((_LEFT + right) / 2, below, x_label, "middle"))
     start, key = _LEFT, _HEIGHT - 5
