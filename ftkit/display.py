@@ -13,6 +13,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,14 +39,7 @@ def fact(label: str, told: Callable[[Any], object] = str, **settings: Any) -> An
     return field(metadata={"label": label, "told": told}, **settings)
 
 
-_STYLE = (
-    "<style>.ftkit{font-family:system-ui,sans-serif;font-size:.93em;line-height:1.45;max-width:60em}"
-    ".ftkit p{margin:.2em 0 .6em}.ftkit table{border-collapse:collapse;margin:.3em 0 .8em}"
-    ".ftkit caption{text-align:left;font-weight:600;padding:.2em 0}"
-    ".ftkit th,.ftkit td{padding:.2em .8em .2em 0;text-align:left!important;vertical-align:top;"
-    "border-bottom:1px solid rgba(128,128,128,.3)}.ftkit td.n{text-align:right!important;"
-    "font-variant-numeric:tabular-nums}.ftkit img{max-width:100%;height:auto;background:#fff}</style>"
-)
+_STYLE = f"<style>{Path(__file__).with_name('display.css').read_text(encoding='utf-8')}</style>"
 
 
 def escape(value: object) -> str:
@@ -138,9 +132,7 @@ def table_html(frame: pd.DataFrame, caption: str) -> str:
 
 def table_text(frame: pd.DataFrame, caption: str) -> str:
     """Return `frame` as aligned text under its caption: text to the left, numbers to the right."""
-    cells = [[str(c) for c in frame.columns]] + [
-        [shorten(v, 60) for v in row] for row in frame.itertuples(index=False, name=None)
-    ]
+    cells = [[str(c) for c in frame.columns], *frame.map(lambda v: shorten(v, 60)).to_numpy().tolist()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     numeric = [all(map(_is_figure, filter(None, column[1:]))) for column in zip(*cells, strict=True)]
     lines = [

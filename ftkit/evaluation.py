@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 
 from ftkit import plots, tasks
 from ftkit.data import Rows, Splits
+from ftkit.data.splitting import one_hot
 from ftkit.display import Record, percent, record
 
-#: Metrics of an `Evaluation`, by attribute name.
-METRICS = ("accuracy", "macro_f1")
+#: Metrics of an `Evaluation`: attribute and name.
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 N_RESAMPLES = 2000
 
 
@@ -100,24 +101,20 @@ class Evaluation(Record):
     @functools.cached_property
     def _counts(self) -> np.ndarray:
         """Per repeat and unit and class: true positives, answers, labels; shape (n_repeats, n_units, 3, n_classes)."""
-        n_classes = len(self.rows.label_names)
-        one_hot = np.eye(n_classes, dtype=np.float32)
-        multiple = self.rows.kind == "multiple"
-        labels = self.rows.labels.astype(np.float32) if multiple else one_hot[self.rows.labels]
-        counts = np.zeros((len(self.proba), self.units.max() + 1, 3, n_classes), dtype=np.float32)
+        labels = one_hot(self.rows.labels, self.rows.n_labels)
+        counts = np.zeros((len(self.proba), self.units.max() + 1, 3, self.rows.n_labels), dtype=np.float32)
         for out, predicted in zip(counts, self.predicted, strict=True):
-            answers = predicted.astype(np.float32) if multiple else one_hot[predicted]
-            np.add.at(out, self.units, np.stack([answers * labels, answers, labels], axis=1))
+            answers = one_hot(predicted, self.rows.n_labels)
+            np.add.at(out, self.units, np.stack([answers * labels, answers, labels], axis=1, dtype=np.float32))
         return counts
 
     @functools.cached_property
     def _resampled(self) -> dict[str, np.ndarray]:
-        weights = resample_weights(self.units.max() + 1)
-        per_unit = np.bincount(self.units, weights=self.correct), np.bincount(self.units)
-        return {
-            "accuracy": (weights @ per_unit[0]) / (weights @ per_unit[1]),
-            "macro_f1": resampled_macro_f1(self._counts, weights),
-        }
+        """Each metric in each bootstrap resample of units, (n_resamples,); the same units are drawn each time."""
+        weights, counts = resample_weights(self.units.max() + 1), self._counts
+        right, n_rows = np.bincount(self.units, self.correct), np.bincount(self.units)
+        sums = (weights @ counts.reshape(*counts.shape[:2], -1)).reshape(len(counts), len(weights), *counts.shape[2:])
+        return {"accuracy": (weights @ right) / (weights @ n_rows), "macro_f1": _macro_f1(sums).mean(axis=0)}
 
     def interval(self, metric: str = "accuracy") -> tuple[float, float]:
         """Return the ends of the bootstrap interval of a metric (percentiles of 2,000 resamples of units).
@@ -154,10 +151,7 @@ class Evaluation(Record):
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        rows = []
-        for metric in METRICS:
-            low, high = self.interval(metric)
-            rows.append((metric.replace("_", "-").replace("f1", "F1"), getattr(self, metric), low, high))
+        rows = [(name, getattr(self, metric), *self.interval(metric)) for metric, name in METRICS.items()]
         if self.rows.kind == "ordered":
             rows.append(("mean absolute error (ranks)", self.mean_absolute_error, np.nan, np.nan))
         frame = pd.DataFrame(rows, columns=["metric", "value", "from", "to"])
@@ -167,11 +161,8 @@ class Evaluation(Record):
     def picture(self) -> tuple[Figure, str]:
         frame = self.per_class.sort_values("f1", ascending=False)
         ax = plots.bars(list(frame["class"]), list(frame["f1"]), label="F1")
-        best, worst = frame.iloc[0], frame.iloc[-1]
-        return ax.figure, (
-            f"F1 of each class for {self.name}: highest for {best['class']} ({best['f1']:.2f}), "
-            f"lowest for {worst['class']} ({worst['f1']:.2f})."
-        )
+        best, worst = (f"{row['class']} ({row['f1']:.2f})" for _, row in frame.iloc[[0, -1]].iterrows())
+        return ax.figure, f"F1 of each class for {self.name}: highest for {best}, lowest for {worst}."
 
 
 def _macro_f1(sums: np.ndarray) -> np.ndarray:
@@ -185,13 +176,6 @@ def resample_weights(n_units: int) -> np.ndarray:
     """Return how often each unit is drawn in each bootstrap resample, shape (N_RESAMPLES, n_units), float32."""
     rng = np.random.default_rng(0)
     return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=N_RESAMPLES).astype(np.float32)
-
-
-def resampled_macro_f1(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the macro-F1 of each resample, mean over repeats, shape (n_resamples,)."""
-    flat = counts.reshape(len(counts), counts.shape[1], -1)
-    sums = (weights @ flat).reshape(len(counts), len(weights), *counts.shape[2:])
-    return _macro_f1(sums).mean(axis=0)
 
 
 def interval_of(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -35,11 +35,9 @@ def _plain(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
-def _names(ax: Axes, names: Sequence[str], label: str = "", *, first: str = "top") -> None:
+def _names(ax: Axes, names: Sequence[str], label: str = "") -> None:
     ax.set_yticks(range(len(names)), [_plain(shorten(name, 44)) for name in names], fontsize=8.5)
     ax.set_xlabel(label, parse_math=False)
-    if first == "top":
-        ax.invert_yaxis()
 
 
 def bars(names: Sequence[str], values: Sequence[float], *, label: str, ax: Axes | None = None) -> Axes:
@@ -56,6 +54,7 @@ def bars(names: Sequence[str], values: Sequence[float], *, label: str, ax: Axes 
     """
     ax = ax or axes(height=0.7 + 0.22 * len(names))
     ax.barh(range(len(names)), values, color=BLUE, height=0.72)
+    ax.invert_yaxis()
     _names(ax, names, label)
     return ax
 
@@ -87,9 +86,8 @@ def intervals(
     places = range(len(names))
     ax.hlines(places, lows, highs, color=BLUE, linewidth=2.5)
     ax.plot(estimates, places, "o", color=BLUE, markersize=7)
-    look = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "size": 8}
-    for place, estimate in zip(places, estimates, strict=True):
-        ax.annotate(f"{estimate:.1f}", (estimate, place), **look)
+    for place in zip(estimates, places, strict=True):
+        ax.annotate(f"{place[0]:.1f}", place, (0, 7), textcoords="offset points", ha="center", size=8)
     if reference is not None:
         ax.axvline(reference, color="black", linestyle="--", linewidth=1)
     _names(ax, names, label)
@@ -113,17 +111,15 @@ def history(frame: pd.DataFrame, *, best_epoch: int, ax: Axes | None = None) -> 
     ax.plot(frame["epoch"], frame["train_loss"], "o-", color=BLUE, label="training loss")
     ax.plot(frame["epoch"], frame["valid_loss"], "s--", color=ORANGE, label="validation loss")
     ax.axvline(best_epoch, color="black", linestyle=":", linewidth=1, label="weights kept")
-    ax.set_xticks(frame["epoch"])
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("loss (nats)")
+    ax.set(xticks=frame["epoch"], xlabel="epoch", ylabel="loss (nats)")
     ax.legend(frameon=False, fontsize=8.5)
     return ax
 
 
 def _moving(moves: Sequence[bool]) -> dict[str, Any]:
     """The look of bars: what moves is orange and hatched, what is frozen grey."""
-    colours, hatch = [ORANGE if m else GREY for m in moves], ["//" if m else "" for m in moves]
-    return {"color": colours, "hatch": hatch, "edgecolor": "white"}
+    colours = [ORANGE if m else GREY for m in moves]
+    return {"color": colours, "hatch": ["//" if m else "" for m in moves], "edgecolor": "white"}
 
 
 def layers(names: Sequence[str], counts: Sequence[int], trained: Sequence[bool], *, ax: Axes | None = None) -> Axes:
@@ -137,10 +133,9 @@ def layers(names: Sequence[str], counts: Sequence[int], trained: Sequence[bool],
         Where to draw; a new figure if None.
     """
     ax = ax or axes(height=0.7 + 0.27 * len(names))
-    ax.barh(range(len(names)), [c / 1e6 for c in counts], height=0.8, **_moving(trained))
-    for place, (n, t) in enumerate(zip(counts, trained, strict=True)):
-        ax.annotate("trains" if t else "frozen", (n / 1e6, place), xytext=(4, -3), textcoords="offset points", size=8)
-    _names(ax, names, "parameters (millions)", first="bottom")
+    bars = ax.barh(range(len(names)), [c / 1e6 for c in counts], height=0.8, **_moving(trained))
+    ax.bar_label(bars, ["trains" if t else "frozen" for t in trained], padding=4, size=8)
+    _names(ax, names, "parameters (millions)")
     return ax
 
 
@@ -160,24 +155,18 @@ def stack_beside_bars(names: Sequence[str], states: Sequence[str], columns: Mapp
     figure = Figure(figsize=(2.2 + 2.1 * len(columns), 0.8 + 0.31 * len(names)), layout="constrained")
     stack, *others = figure.subplots(1, 1 + len(columns), sharey=True, width_ratios=[1.1, *[2] * len(columns)])
     places, look = range(len(names)), _moving([state != "frozen" for state in states])
-    stack.barh(places, 1, height=0.86, **look)
-    for place, state in zip(places, states, strict=True):
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
-        stack.annotate(state, (0.5, place), ha="center", va="center", size=7.5, bbox=box)
+    boxes, behind = stack.barh(places, 1, height=0.86, **look), {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
+    stack.bar_label(boxes, states, label_type="center", size=7.5, bbox=behind)
     stack.set_xticks([])
     stack.spines[["top", "right", "bottom"]].set_visible(False)
     for ax, (label, values) in zip(others, columns.items(), strict=True):
         ax.spines[["top", "right"]].set_visible(False)
-        shown = [v if v == v else 0.0 for v in values]
-        ax.barh(places, shown, height=0.7, **look)
-        for place, value in zip(places, values, strict=True):
-            if value == value:
-                told = "exactly 0" if value == 0 else f"{value:.2g}"
-                ax.annotate(told, (value, place), xytext=(3, -3), textcoords="offset points", size=7.5)
-        ax.set_xlim(0, 1.35 * max(shown, default=0) or 1)
+        bars = ax.barh(places, values, height=0.7, **look)
+        ax.bar_label(bars, ["exactly 0" if v == 0 else f"{v:.2g}" for v in values], padding=3, size=7.5)
+        ax.set_xlim(0, 1.35 * np.nanmax(values, initial=0) or 1)
         ax.set_xlabel(label, parse_math=False, fontsize=8.5)
         ax.tick_params(axis="x", labelsize=7.5)
-    _names(stack, names, first="bottom")
+    _names(stack, names)
     return figure
 
 

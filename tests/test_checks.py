@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from ftkit.checks import Checked, check_data, flip_labels, label_issues, token_lengths
-from ftkit.checks.data import FEW_ROWS
+from ftkit.checks.checked import FEW_ROWS
 from ftkit.data import Rows, Splits
 from ftkit.findings import Finding
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tiny
 
+from ftkit.checks import check_baselines
+from ftkit.checks.checked import FEW_LOOKS
 from ftkit.checks.curves import ERRATIC, HEALTHY, OVER, TOO_SHORT, UNDER, read_curve
-from ftkit.checks.results import FEW_LOOKS, check_baselines
 from ftkit.findings import Finding, FtkitError
 
 N = 400

@@ -43,7 +43,7 @@ def records() -> dict[str, tuple[Record, str]]:
     from ftkit.forecast import Estimate, Estimates
     from ftkit.plan import Plan, Preview
     from ftkit.pretrained.pieces import Piece, Tokens
-    from ftkit.report.curves import Curve
+    from ftkit.report import Curve
 
     clean = tiny.splits(grouped=True)
     finding = findings.Finding(code="FT061", message=f"{BAD} in row 17")

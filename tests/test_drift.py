@@ -11,7 +11,7 @@ import torch
 
 from ftkit import tasks, training
 from ftkit.drift import attention_shift, freeze_proof, linear_cka, prove, what_moved
-from ftkit.drift.measures import layer_of
+from ftkit.drift.moved import layer_of
 from ftkit.plan import Plan
 from ftkit.training import make_optimizer, set_modes
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ftkit import baseline, report
+from ftkit import baseline, evaluation, report
 from ftkit.data import Rows
 from ftkit.evaluation import Evaluation, evaluate
 from ftkit.findings import FtkitError
@@ -49,7 +49,7 @@ def test_equal_answers_leave_nothing_to_tell():
 @pytest.fixture
 def drawn_once(monkeypatch):
     """Draw the resamples once, not once a comparison: they are the same each time, and most of the work."""
-    monkeypatch.setattr(report, "resample_weights", functools.cache(report.resample_weights))
+    monkeypatch.setattr(evaluation, "resample_weights", functools.cache(evaluation.resample_weights))
 
 
 @pytest.mark.usefixtures("drawn_once")

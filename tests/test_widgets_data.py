@@ -15,8 +15,7 @@ from ftkit.findings import FtkitError
 from ftkit.pretrained import tokens
 from ftkit.widgets import DataPanel
 from ftkit.widgets import data as module
-from ftkit.widgets.data import ROWS_A_PAGE
-from ftkit.widgets.row import MOST_CHARACTERS, excerpt, n_tokens, told_tokens
+from ftkit.widgets.data import MOST_CHARACTERS, ROWS_A_PAGE, excerpt, n_tokens, told_tokens
 
 HOSTILE = "<img src=x onerror='document.title=1'>"
 

@@ -15,7 +15,7 @@ from ftkit.plan import Plan
 from ftkit.training import fit
 from ftkit.widgets import TrainingPanel, WhatMovedPanel
 from ftkit.widgets import moved as module
-from ftkit.widgets.stack import MEASURES, stack
+from ftkit.widgets.moved import MEASURES, stack
 
 HOSTILE = "<img src=x onerror='document.title=1'>"
 TWO = Plan(train=("block 2", "head"), epochs=3, lr=5e-3)

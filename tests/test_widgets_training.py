@@ -19,7 +19,7 @@ from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.widgets import FreezePanel, TrainingPanel
-from ftkit.widgets.curves import Series, chart, thin
+from ftkit.widgets.live import Series, chart, thin
 from ftkit.widgets.panel import _PLACES
 from ftkit.widgets.training import _REMEMBERED
 

@@ -1,11 +1,31 @@
-"""`Checked`: what a check looked for, and what it found."""
+"""`Checked`: what a check looked for and what it found, in data before training, and in results (lessons 02 and 03).
+
+Of data everything is told in one table; of results whether tuning has beaten what is simple, and whether test was
+opened too often.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from ftkit.display import Record, record
+from ftkit.checks.lengths import token_lengths
+from ftkit.data import Splits, near_duplicates
+from ftkit.display import Record, count, percent, points, record
+from ftkit.evaluation import Evaluation
 from ftkit.findings import Finding, catalogue
+from ftkit.pretrained import Base
+from ftkit.report import BETTER, WORSE, compare
+
+#: Fewer train rows of a class than this are few: a probe then mostly does as well as tuning, or better.
+FEW_ROWS = 20
+#: From this ratio of the largest to the smallest class on, accuracy hides how the small ones fare.
+UNEQUAL = 10
+#: A few baselines, a tuned model and a second look at each are eight scores; more begins to be choosing on test.
+FEW_LOOKS = 8
+_WORSE = "The simple one is better: do not tune here."
+_LEVEL = "Chance alone could do that: keep the simple one until tuning has shown more."
 
 
 @record
@@ -53,3 +73,66 @@ class Checked(Record):
             for message in [f.message for f in self.findings if f.code == code] or ["not found"]
         ]
         return [("What was looked for", pd.DataFrame(rows, columns=["Code", "Title", "Here"]))]
+
+
+def check_data(base: Base, data: Splits) -> Checked:
+    """Look for near-duplicates across splits, cut texts, unequal classes and small ones.
+
+    What was noticed while the data were read is told as well.
+
+    Parameters
+    ----------
+    base : Base
+        Its tokenizer and its `max_tokens` decide which texts are cut.
+    data : Splits
+        All three splits are searched for near-duplicates; lengths and classes are those of train.
+    """
+    found = [*data.findings, *near_duplicates(data).findings, *token_lengths(base, data.train).findings]
+    looked_for = {"FT028", "FT029", "FT091", "FT092"} | {f.code for f in data.findings}
+    counts, names = data.train.counts, [repr(name) for name in data.label_names]
+    largest, smallest = int(counts.argmax()), int(counts.argmin())
+    if counts[largest] >= UNEQUAL * max(counts[smallest], 1):
+        told = f"{names[largest]} has {count(counts[largest])} train rows, {names[smallest]} {counts[smallest]}"
+        found.append(Finding(code="FT091", message=f"{data.name}: {told}."))
+    if few := [f"{name} ({n})" for name, n in zip(names, counts, strict=True) if n < FEW_ROWS]:
+        told = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
+        found.append(Finding(code="FT092", message=f"{data.name}: fewer than {FEW_ROWS} train rows of {told}."))
+    return Checked(what=data.name, looked_for=tuple(looked_for), findings=tuple(found))
+
+
+def check_baselines(simple: Evaluation | Sequence[Evaluation], tuned: Evaluation) -> Checked:
+    """Look whether a tuned model beats simple baselines by more than chance, and how often test was opened.
+
+    Parameters
+    ----------
+    simple : Evaluation or sequence of them
+        Baselines that cost next to nothing, such as the majority class and TF-IDF.
+    tuned : Evaluation
+        The tuned model (`run.on_valid` while choosing), on the same rows.
+
+    Returns
+    -------
+    Checked
+        With FT071 for each baseline that was not beaten, and FT072 where *test* was opened more than eight times.
+
+    Raises
+    ------
+    FtkitError
+        FT070, if they were not scored on the same rows.
+    """
+    several, found = [simple] if isinstance(simple, Evaluation) else list(simple), []
+    for result in (compare(one, tuned) for one in several):
+        low, high = result.interval()
+        told = (
+            f"{result.before.name} has {percent(result.before.accuracy)}, {tuned.name} {percent(tuned.accuracy)}: a "
+            f"change of {points(result.difference())} points (95 % interval {points(low)} to {points(high)}) on the "
+            f"{len(tuned.rows)} {tuned.rows.name} rows. {_WORSE if result.verdict == WORSE else _LEVEL}"
+        )
+        if result.verdict != BETTER:
+            found.append(Finding(code="FT071", message=told))
+    opened = max(e.opened for e in (*several, tuned))
+    if tuned.rows.name == "test" and opened > FEW_LOOKS:
+        enough = f"{FEW_LOOKS} are enough for a few baselines, a tuned model and a second look at each."
+        found.append(Finding(code="FT072", message=f"test was opened {opened} times, and {enough}"))
+    what = f"{tuned.name} against {', '.join(e.name for e in several)}"
+    return Checked(what=what, looked_for=("FT071", "FT072"), findings=tuple(found))

@@ -126,15 +126,9 @@ def read_curve(run: Run) -> Reading:
     fine = Rule(HEALTHY, True, "Training and valid loss both fell, and none of the signs of trouble showed.", "")
     verdict, _, found, meaning = next((rule for rule in rules if rule.speaks_up), fine)
     because = f"{found} {meaning}".strip()
-    return Reading(
-        name=run.name,
-        verdict=verdict,
-        because=because,
-        evidence=rules,
-        findings=(Finding(code=CODES[verdict], message=because),) if verdict in CODES else (),
-        history=run.history,
-        best_epoch=run.best_epoch,
-    )
+    findings = (Finding(code=CODES[verdict], message=because),) if verdict in CODES else ()
+    read = {"verdict": verdict, "because": because, "evidence": rules, "findings": findings}
+    return Reading(name=run.name, history=run.history, best_epoch=run.best_epoch, **read)
 
 
 def _first_rules(run: Run) -> tuple[Rule, ...]:
@@ -170,44 +164,26 @@ def _rules(run: Run) -> tuple[Rule, ...]:
         rose, why = OVER, "and accuracy is not up by a standard error: it learns its rows by heart"
     else:
         rose, why = HEALTHY, "but answers are better: it only grows too sure of itself, in its mistakes as well"
+    climbed = f"Training loss climbed back by {percent(climb)} of where it began ({in_errors:.1f} standard errors)."
+    unrest = f"More than {percent(CLIMB)} and {CLIMB_ERRORS:g} standard errors is more than the unrest of batches."
+    came_back = f"The loss on valid rose by {percent(back)} and came back down."
+    wobble = f"More than {percent(RISE)} is more than a wobble."
+    alike = f"At the end {percent(right[-1])} of valid are right; always the same class gets {percent(constant)}."
+    no_good = f"No better than that, and less than {percent(LEARNED)} off training loss: the steps were far too large."
+    since = f"Since epoch {lowest} the loss on valid rose by {percent(rise)}, and accuracy there changed by "
+    since += f"{points(gained)} points (one standard error: {100 * one_error:.1f})."
+    counts = f"More than {percent(RISE)} counts as a rise, {why}."
+    changed = f"From its first stretch to its last, training loss changed by {points(-fell)} %."
+    too_little = f"A fall of less than {percent(LEARNED)} means that the steps were too small or too few."
+    to_come = f"More epochs would take about {percent(to_gain)} off the loss on valid."
+    falling = f"More than {percent(STILL_TO_GAIN)} means that it was still falling."
     return (
-        Rule(
-            ERRATIC,
-            climb > CLIMB and in_errors > CLIMB_ERRORS,
-            f"Training loss climbed back by {percent(climb)} of where it began ({in_errors:.1f} standard errors).",
-            f"More than {percent(CLIMB)} and {CLIMB_ERRORS:g} standard errors is more than the unrest of batches.",
-        ),
-        Rule(
-            ERRATIC,
-            back > RISE,
-            f"The loss on valid rose by {percent(back)} and came back down.",
-            f"More than {percent(RISE)} is more than a wobble.",
-        ),
-        Rule(
-            ERRATIC,
-            fell < LEARNED and right[-1] <= constant,
-            f"At the end {percent(right[-1])} of valid are right; always the same class gets {percent(constant)}.",
-            f"No better than that, and less than {percent(LEARNED)} off training loss: the steps were far too large.",
-        ),
-        Rule(
-            rose,
-            rise > RISE,
-            f"Since epoch {lowest} the loss on valid rose by {percent(rise)}, and accuracy there changed by "
-            f"{points(gained)} points (one standard error: {100 * one_error:.1f}).",
-            f"More than {percent(RISE)} counts as a rise, {why}.",
-        ),
-        Rule(
-            UNDER,
-            fell < LEARNED and not ended_low,
-            f"From its first stretch to its last, training loss changed by {points(-fell)} %.",
-            f"A fall of less than {percent(LEARNED)} means that the steps were too small or too few.",
-        ),
-        Rule(
-            UNDER,
-            to_gain > STILL_TO_GAIN,
-            f"More epochs would take about {percent(to_gain)} off the loss on valid.",
-            f"More than {percent(STILL_TO_GAIN)} means that it was still falling.",
-        ),
+        Rule(ERRATIC, climb > CLIMB and in_errors > CLIMB_ERRORS, climbed, unrest),
+        Rule(ERRATIC, back > RISE, came_back, wobble),
+        Rule(ERRATIC, fell < LEARNED and right[-1] <= constant, alike, no_good),
+        Rule(rose, rise > RISE, since, counts),
+        Rule(UNDER, fell < LEARNED and not ended_low, changed, too_little),
+        Rule(UNDER, to_gain > STILL_TO_GAIN, to_come, falling),
     )
 
 

@@ -63,11 +63,9 @@ class LabelIssues(Record):
         return (Finding(code="FT090", message=f"{where}: {told}, {first}."),)
 
     def summary(self) -> str:
-        n = len(self.order)
-        return (
-            f"{count(n)} of {count(len(self.rows))} {self.rows.name} labels ({percent(n / len(self.rows))}) look wrong "
-            "to a model that never saw the row. A doubt is not a proof: read them."
-        )
+        n, of = len(self.order), len(self.rows)
+        told = f"{count(n)} of {count(of)} {self.rows.name} labels ({percent(n / of)}) look wrong to a model that never"
+        return f"{told} saw the row. A doubt is not a proof: read them."
 
     def frame(self) -> pd.DataFrame:
         """Return the doubtful rows, the most doubtful first: id, text, given and suggested label, quality."""
@@ -125,8 +123,7 @@ def label_issues(base: Base, data: Splits, *, k: int = 5, seed: int = 0) -> Labe
         model = LogisticRegression(C=strength, max_iter=1000).fit(features[~mine], rows.labels[~mine])
         proba[np.ix_(mine, model.classes_)] = model.predict_proba(features[mine])
     quality = proba[np.arange(len(rows)), rows.labels]
-    order = np.flatnonzero(find_label_issues(rows.labels, proba, n_jobs=1))
-    order = order[np.argsort(quality[order], kind="stable")]
+    order = find_label_issues(rows.labels, proba, return_indices_ranked_by="self_confidence", n_jobs=1)
     return LabelIssues(rows=rows, order=order, suggested=proba.argmax(axis=1), quality=quality)
 
 

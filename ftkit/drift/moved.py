@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import math
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from ftkit import plots, tasks
 from ftkit.display import Record, percent, record
-from ftkit.drift.measures import layer_of, relative_change, shifts
-from ftkit.drift.proof import planned_words
-from ftkit.pretrained import group_sizes
+from ftkit.plan import Preview
+from ftkit.pretrained import Base
+from ftkit.pretrained.base import pool_tokens
 from ftkit.record import Run
 
 N_TEXTS = 128
+_BATCH = 32  # texts at a time: attention is kept for every pair of tokens, in every head of every block
 
 
 @record
@@ -60,36 +65,28 @@ class Drift(Record):
         told = f"{self.name}: below the head, {most['group']} moved most, by {percent(most['weights_moved'])}"
         zero = f"; exactly 0 in {', '.join(still['group'])}" if len(still) else ""
         last = inner["cka"].dropna().iloc[-1]
-        return (
-            f"{told}{zero}. At the top, the vectors of {self.n_texts} texts have a CKA of {last:.3f} with the base's."
-        )
+        alike = f"the vectors of {self.n_texts} texts have a CKA of {last:.3f} with the base's."
+        return f"{told}{zero}. At the top, {alike}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        shown = pd.DataFrame(
-            {
-                "group": self.groups["group"],
-                "planned": self.groups["planned"],
-                "weights moved": [_moved(m) for m in self.groups["weights_moved"]],
-                "CKA with the base": [_digits(c, exact=1) for c in self.groups["cka"]],
-                "CKA by chance": [_digits(c) for c in self.groups["cka_chance"]],
-                "attention shift": [_digits(a, exact=0) for a in self.groups["attention_shift"]],
-            }
-        )
-        wide = self.layers.pivot(index="group", columns="layer", values="weights_moved")
-        wide = wide.reindex(index=list(dict.fromkeys(self.layers["group"])), columns=list(_LAYERS)).dropna(how="all")
-        wide = wide.loc[:, wide.notna().any()].map(lambda m: "" if np.isnan(m) else _moved(m)).reset_index()
+        groups = self.groups
+        shown = groups[["group", "planned"]].assign(**{"weights moved": groups["weights_moved"].map(_moved)})
+        shown["CKA with the base"] = [_digits(c, exact=1) for c in groups["cka"]]
+        shown["CKA by chance"] = [_digits(c) for c in groups["cka_chance"]]
+        shown["attention shift"] = [_digits(a, exact=0) for a in groups["attention_shift"]]
+        told = self.layers.assign(moved=self.layers["weights_moved"].map(_moved))
+        wide = told.pivot(index="group", columns="layer", values="moved").fillna("")
+        wide = wide.loc[self.layers["group"].unique(), [layer for layer in _LAYERS if layer in wide]].reset_index()
         return [("What moved, group by group (the input comes first)", shown), ("Weights moved, by layer", wide)]
 
     def picture(self) -> tuple[Figure, str]:
-        figure = plots.stack_beside_bars(
-            list(self.groups["group"]),
-            list(self.groups["planned"]),
-            {
-                "weights moved (%)": list(100 * self.groups["weights_moved"].where(self.groups["group"] != "head")),
-                "representation: 1 - CKA": list(1 - self.groups["cka"]),
-                "attention shift": list(self.groups["attention_shift"]),
-            },
-        )
+        groups = self.groups
+        columns = {
+            "weights moved (%)": 100 * groups["weights_moved"].where(groups["group"] != "head"),
+            "representation: 1 - CKA": 1 - groups["cka"],
+            "attention shift": groups["attention_shift"],
+        }
+        figure = plots.stack_beside_bars(groups["group"], groups["planned"], columns)
         return figure, f"The model as a stack, input at the bottom, and how far each part moved. {self.summary()}"
 
 
@@ -119,36 +116,155 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
     Representations: linear CKA of the texts' vectors after each group (S. Kornblith et al., ICML 2019). Attention:
     the total variation distance between where each token looks in base and tuned model, mean over tokens and heads.
     """
-
     if texts is None:
         every = run.data.valid.texts
         texts = [every[i] for i in np.linspace(0, len(every) - 1, min(N_TEXTS, len(every))).astype(int)]
-    shift = shifts(run.base, run.model.encoder, texts)
     groups = tasks.classifier_groups(run.base)
-    sizes, words = group_sizes(run.model, groups), planned_words(run.plan, groups)
+    blocks = [g for g in groups if g.startswith("block ")]
+    shift = shifts(run.base, run.model.encoder, texts).set_axis(["embeddings", *blocks])
+    preview = run.plan.preview(run.base, run.model.head.out_features)
     before = {f"encoder.{n}": p for n, p in run.base.encoder.named_parameters()}
     after = dict(run.model.named_parameters())
-    stage = iter(range(len(shift.cka)))
-    rows, layers = [], []
-    for group, names in groups.items():
-        at = next(stage, None) if group == "embeddings" or group.startswith("block ") else None
-        looks = at is not None and group != "embeddings" and shift.attention
-        rows.append(
-            {
-                "group": group,
-                "planned": words[group],
-                "n_weights": sizes[group],
-                "weights_moved": run.moved[group] if group == "head" else relative_change(names, before, after),
-                "cka": shift.cka[at] if at is not None else np.nan,
-                "cka_chance": shift.chance[at] if at is not None else np.nan,
-                "attention_shift": shift.attention[at - 1] if looks else np.nan,
-            }
-        )
-        if group == "head":
-            continue
+    layers, moved = [], {"head": run.moved["head"]}
+    for group in run.base.groups:
+        names = groups[group]
+        moved[group] = relative_change(names, before, after)
         for layer in dict.fromkeys(map(layer_of, names)):
             own = [n for n in names if layer_of(n) == layer]
-            n_weights = sum(after[n].numel() for n in own)
-            moved = relative_change(own, before, after)
-            layers.append({"group": group, "layer": layer, "n_weights": n_weights, "weights_moved": moved})
-    return Drift(name=run.name, groups=pd.DataFrame(rows), layers=pd.DataFrame(layers), n_texts=len(texts))
+            layers.append((group, layer, sum(after[n].numel() for n in own), relative_change(own, before, after)))
+    columns = {"planned": planned_words(preview), "n_weights": preview.sizes, "weights_moved": moved}
+    frame = pd.DataFrame(columns, index=pd.Index(groups, name="group")).join(shift).reset_index()
+    parts = pd.DataFrame(layers, columns=["group", "layer", "n_weights", "weights_moved"])
+    return Drift(name=run.name, groups=frame, layers=parts, n_texts=len(texts))
+
+
+def planned_words(preview: Preview) -> dict[str, str]:
+    """Return for each group what the plan says: `"moves"`, `"frozen"` or `"moves in part"`."""
+    sizes = preview.sizes
+    return {g: "frozen" if not n else "moves" if n == sizes[g] else "moves in part" for g, n in preview.moving.items()}
+
+
+def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Return how alike two representations of the same texts are: 1 the same up to rotation and scale, 0 unrelated.
+
+    Parameters
+    ----------
+    x, y : numpy.ndarray, shape (n_texts, n_features); the numbers of features may differ
+        Row i of both stands for the same text.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of texts differ, or there are fewer than two.
+
+    Notes
+    -----
+    S. Kornblith et al., Similarity of Neural Network Representations Revisited (ICML 2019). With few texts and many
+    features even unrelated representations score well above 0, so compare with the same texts in another order.
+
+    >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0]])
+    >>> linear_cka(x, x), round(linear_cka(x, 3 * x[:, ::-1] + 7), 6)
+    (1.0, 1.0)
+    """
+    if len(x) != len(y) or len(x) < 2:
+        raise ValueError(f"x and y: expected as many rows, two or more; found {len(x)} and {len(y)}")
+    if np.array_equal(x, y):
+        return 1.0  # exactly, where rounding would leave a digit
+    x, y = (a.astype(np.float64) - a.mean(axis=0, dtype=np.float64) for a in (x, y))
+    length = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
+    return float(min(1.0, np.linalg.norm(y.T @ x) ** 2 / length)) if length > 0 else 0.0
+
+
+def attention_shift(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Return what share of each token's attention went elsewhere: the total variation distance, mean over heads.
+
+    Parameters
+    ----------
+    before, after : torch.Tensor, shape (batch, heads, tokens, tokens)
+        Each row of the last axis sums to one.
+
+    Returns
+    -------
+    torch.Tensor, shape (batch, tokens), from 0 (looks where it looked) to 1 (looks at other tokens only)
+    """
+    return 0.5 * (after - before).abs().sum(dim=-1).mean(dim=1)
+
+
+def relative_change(
+    names: Sequence[str], before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]
+) -> float:
+    """Return the length of the change of some tensors relative to their length before; exactly 0.0 if none changed."""
+    pairs = [(before[n].detach(), after[n].detach()) for n in names]
+    change, length = (
+        math.hypot(*(torch.linalg.vector_norm(t, dtype=torch.float64).item() for t in tensors))
+        for tensors in ([b - a for a, b in pairs], [a for a, _ in pairs])
+    )
+    # What starts from zeros has no length to compare with: its change is told as a whole (100 %).
+    return change / length if length else float(change > 0)
+
+
+def layer_of(name: str) -> str:
+    """Return the kind of layer that a parameter of an encoder belongs to.
+
+    >>> layer_of("encoder.layer.5.attention.self.query.weight"), layer_of("encoder.layer.5.output.LayerNorm.bias")
+    ('attention', 'norms')
+    """
+    if re.search(r"norm|\bln_", name, re.IGNORECASE):
+        return "norms"
+    if re.search(r"embed|\bw[tp]e\b", name):
+        kinds = {"position": "positions", "wpe": "positions", "token_type": "sentence kinds", "project": "projection"}
+        return next((kind for part, kind in kinds.items() if part in name), "word pieces")
+    return "attention" if re.search(r"att", name, re.IGNORECASE) else "feed-forward"
+
+
+def shifts(base: Base, tuned: torch.nn.Module, texts: Sequence[str]) -> pd.DataFrame:
+    """Run both encoders over the same texts, in the same batches, and measure how far they are apart.
+
+    Parameters
+    ----------
+    base : Base
+        The pretrained model, with tokenizer and pooling.
+    tuned : torch.nn.Module
+        An encoder of the same shape.
+    texts : sequence of str
+        Two or more.
+
+    Returns
+    -------
+    DataFrame
+        A row for the embeddings and for each block: `cka`; `cka_chance`, the same with the texts of one side in another
+        order; `attention_shift`, NaN for the embeddings, and where an encoder does not tell its attention.
+    """
+    ids = sorted(base.tokenize(texts), key=len)
+    views = [_looking(encoder) for encoder in (base.encoder, tuned)]
+    stages: tuple[list, list] = ([], [])
+    moved, n_tokens = [], 0
+    for start in range(0, len(ids), _BATCH):
+        batch = base.batch(ids[start : start + _BATCH])
+        real = batch["attention_mask"].bool()
+        with torch.inference_mode():
+            outs = [view(**batch, output_hidden_states=True, output_attentions=True) for view in views]
+        for kept, out in zip(stages, outs, strict=True):
+            kept.append(torch.stack([pool_tokens(h, real, base.pooling) for h in out.hidden_states]))
+        pairs = zip(*(out.attentions or () for out in outs), strict=True)
+        moved.append([attention_shift(a, b)[real].sum().item() for a, b in pairs])
+        n_tokens += int(real.sum())
+    before, after = (torch.cat(kept, dim=1).float().numpy() for kept in stages)  # (stages, texts, hidden)
+    other = np.random.default_rng(0).permutation(len(ids))
+    alike = [(linear_cka(x, y), linear_cka(x, y[other])) for x, y in zip(before, after, strict=True)]
+    attention = np.sum(moved, axis=0) / n_tokens if outs[0].attentions else np.nan
+    shift = pd.DataFrame(alike, columns=["cka", "cka_chance"]).assign(attention_shift=np.nan)
+    shift.loc[1:, "attention_shift"] = attention
+    return shift
+
+
+def _looking(encoder: torch.nn.Module) -> torch.nn.Module:
+    """Return a view of an encoder that tells its attention; the weights are shared, so it costs no memory.
+
+    Fast attention never writes its weights down. The slow way does, and is chosen in the configuration, which the
+    encoder itself must keep as it is.
+    """
+    shared = {id(t): t for t in (*encoder.parameters(), *encoder.buffers())}
+    view = copy.deepcopy(encoder, shared).eval()
+    view.set_attn_implementation("eager")
+    return view

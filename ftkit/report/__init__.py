@@ -11,15 +11,14 @@ from matplotlib.figure import Figure
 from ftkit import plots
 from ftkit.data import Rows
 from ftkit.display import Record, percent, points, record, shorten
-from ftkit.evaluation import METRICS, Evaluation, Predictor, evaluate, interval_of, resample_weights, resampled_macro_f1
+from ftkit.evaluation import METRICS, Evaluation, Predictor, evaluate, interval_of
 from ftkit.findings import FtkitError
-from ftkit.report.curves import Curve, score_curve
+from ftkit.report.seeds import Curve, score_curve
 
 __all__ = ["Changed", "Comparison", "Curve", "Scoreboard", "compare", "score_curve", "scoreboard"]
 
 BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
 N_FLIPS = 5000
-NAMES = {metric: metric.replace("_", "-").replace("f1", "F1") for metric in METRICS}
 FEW_ROWS_ADVICE = " So few rows decide little: ft.cross_validate() turns every row of a small set into a test row once."
 
 
@@ -41,32 +40,18 @@ class Comparison(Record):
 
     def __post_init__(self) -> None:
         a, b = self.before.rows, self.after.rows
-        if (a.ids, a.texts) != (b.ids, b.texts) or not np.array_equal(a.labels, b.labels):
-            raise FtkitError(
-                "FT070",
-                f"{self.before.name!r} was scored on {len(a)} rows ({a.name}) and {self.after.name!r} on {len(b)} rows "
-                f"({b.name}), and they differ. A paired comparison needs both on the same rows: evaluate both "
-                "on one split.",
-            )
+        if (a.ids, a.texts, a.groups) != (b.ids, b.texts, b.groups) or not np.array_equal(a.labels, b.labels):
+            on_a, on_b = (f"on {len(rows)} rows ({rows.name})" for rows in (a, b))
+            told = f"{self.before.name!r} was scored {on_a} and {self.after.name!r} {on_b}, and they differ. A paired"
+            raise FtkitError("FT070", f"{told} comparison needs both on the same rows: evaluate both on one split.")
 
     def difference(self, metric: str = "accuracy") -> float:
         """Return after minus before, as a share of one."""
         return getattr(self.after, metric) - getattr(self.before, metric)
 
-    @functools.cached_property
-    def _resampled(self) -> dict[str, np.ndarray]:
-        units = self.before.units
-        weights = resample_weights(units.max() + 1)
-        gain, n = np.bincount(units, self.after.correct - self.before.correct), np.bincount(units)
-        return {
-            "accuracy": (weights @ gain) / (weights @ n),
-            "macro_f1": resampled_macro_f1(self.after._counts, weights)
-            - resampled_macro_f1(self.before._counts, weights),
-        }
-
     def interval(self, metric: str = "accuracy") -> tuple[float, float]:
         """Return the bootstrap interval of the difference; both predictors are resampled together."""
-        return interval_of(self._resampled[metric], self.level)
+        return interval_of(self.after._resampled[metric] - self.before._resampled[metric], self.level)
 
     @functools.cached_property
     def p_value(self) -> float:
@@ -83,9 +68,7 @@ class Comparison(Record):
             won, lost = int((gain > 0).sum()), int((gain < 0).sum())
             return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
         sums = np.bincount(self.before.units, gain)
-        sums = sums[np.abs(sums) > 1e-12]
-        if not len(sums):
-            return 1.0
+        sums = sums[np.abs(sums) > 1e-12]  # none where the answers are the same: then every flip is as large, p is 1
         signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.int8), size=(N_FLIPS, len(sums)))
         as_large = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
         return float((as_large.sum() + 1) / (N_FLIPS + 1))
@@ -117,19 +100,17 @@ class Comparison(Record):
             raise ValueError("kind: changed() lists one answer a row; these rows have multiple labels")
         if to not in ("right", "wrong"):
             raise ValueError(f"to: expected 'right' or 'wrong', found {to!r}")
-        rows, names = self.after.rows, self.after.rows.label_names
+        rows, names = self.after.rows, np.array(self.after.rows.label_names, dtype=object)
         was, now = self.before.predicted[0], self.after.predicted[0]
-        sign = 1 if to == "right" else -1
-        gained = sign * ((now == rows.labels).astype(int) - (was == rows.labels)) > 0
+        wrong, right = (was, now) if to == "right" else (now, was)
+        gained = np.flatnonzero((wrong != rows.labels) & (right == rows.labels))
         confidence = self.after.proba[0].max(axis=1)
-        order = sorted(np.flatnonzero(gained), key=lambda i: -confidence[i])
-        surest = {self.before.units[i]: i for i in reversed(order)}  # of each group
-        shown = [
-            (shorten(rows.texts[i], 110), names[rows.labels[i]], names[was[i]], names[now[i]], confidence[i])
-            for i in sorted(surest.values(), key=order.index)[:n]
-        ]
-        frame = pd.DataFrame(shown, columns=["text", "label", "before", "after", "confidence"])
-        return Changed(to=to, n_all=int(gained.sum()), rows=frame)
+        order = gained[np.argsort(-confidence[gained], kind="stable")]
+        surest = np.unique(self.before.units[order], return_index=True)[1]  # of each group
+        shown = order[np.sort(surest)][:n]
+        frame = pd.DataFrame({"text": [shorten(rows.texts[i], 110) for i in shown]})
+        frame["label"], frame["before"], frame["after"] = (names[a[shown]] for a in (rows.labels, was, now))
+        return Changed(to=to, n_all=len(gained), rows=frame.assign(confidence=confidence[shown]))
 
     def summary(self) -> str:
         low, high = self.interval()
@@ -144,22 +125,19 @@ class Comparison(Record):
         )
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        rows = [
-            {
-                "metric": name,
-                "before": f"{getattr(self.before, metric):.3f}",
-                "after": f"{getattr(self.after, metric):.3f}",
-                "change (points)": points(self.difference(metric)),
-                "interval": " to ".join(map(points, self.interval(metric))),
-            }
-            for metric, name in NAMES.items()
-        ]
-        return [(f"{self.before.name} → {self.after.name}", pd.DataFrame(rows))]
+        rows = []
+        for metric, name in METRICS.items():
+            scores = [f"{getattr(e, metric):.3f}" for e in (self.before, self.after)]
+            low, high = map(points, self.interval(metric))
+            rows.append((name, *scores, points(self.difference(metric)), f"{low} to {high}"))
+        frame = pd.DataFrame(rows, columns=["metric", "before", "after", "change (points)", "interval"])
+        return [(f"{self.before.name} → {self.after.name}", frame)]
 
     def picture(self) -> tuple[Figure, str]:
         ends = 100 * np.array([self.interval(metric) for metric in METRICS])
-        change, label = [100 * self.difference(m) for m in METRICS], f"{self.before.name} to {self.after.name}"
-        ax = plots.intervals(list(NAMES.values()), change, *ends.T, label=f"change from {label} (points)", reference=0)
+        change = [100 * self.difference(metric) for metric in METRICS]
+        label = f"change from {self.before.name} to {self.after.name} (points)"
+        ax = plots.intervals(list(METRICS.values()), change, *ends.T, label=label, reference=0)
         low, high = ends[0]
         return ax.figure, f"The change in accuracy lies between {low:+.1f} and {high:+.1f} points; zero is no change."
 
@@ -209,17 +187,12 @@ class Scoreboard(Record):
         return f"Highest accuracy: {best.name}. Overlapping intervals settle nothing: compare() asks the same rows."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        rows = [
-            {
-                "predictor": e.name,
-                "accuracy": f"{100 * e.accuracy:.1f}",
-                "95% interval": " to ".join(f"{100 * end:.1f}" for end in e.interval()),
-                "macro-F1": f"{100 * e.macro_f1:.1f}",
-            }
-            for e in self.evaluations
-        ]
-        first = self.evaluations[0].rows
-        return [(f"On the same {len(first)} {first.name} rows (percent)", pd.DataFrame(rows))]
+        rows, first = [], self.evaluations[0].rows
+        for e in self.evaluations:
+            accuracy, low, high, macro_f1 = (f"{100 * share:.1f}" for share in (e.accuracy, *e.interval(), e.macro_f1))
+            rows.append((e.name, accuracy, f"{low} to {high}", macro_f1))
+        frame = pd.DataFrame(rows, columns=["predictor", "accuracy", "95% interval", "macro-F1"])
+        return [(f"On the same {len(first)} {first.name} rows (percent)", frame)]
 
     def picture(self) -> tuple[Figure, str]:
         ends = 100 * np.array([e.interval() for e in self.evaluations])

@@ -1,13 +1,182 @@
-"""One way of training with several seeds, scored as repeats, without keeping more than one model in memory."""
+"""What several seeds say: a score as a curve over some setting, or one way of training in repeats (lessons 03 to 06).
+
+However many are trained, only one model is in memory at a time.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
+from ftkit import plots
 from ftkit.data import Rows
-from ftkit.evaluation import Evaluation, Predictor
+from ftkit.display import Record, percent, points, record, seconds
+from ftkit.evaluation import Evaluation, Predictor, evaluate
+
+LEVEL = 0.95  # coverage of the interval of a difference over seeds
+
+
+@record
+class Curve(Record):
+    """Scores for some values of one setting, each tried with the same seeds.
+
+    Parameters
+    ----------
+    values : tuple
+        What was tried, in order: numbers, or names.
+    seeds : tuple of int
+    scores : numpy.ndarray, shape (n_values, n_seeds)
+        Accuracy, as a share of one.
+    seconds : numpy.ndarray, shape (n_values, n_seeds)
+        How long each took to make.
+    x_label : str
+        What the values are.
+    scored_on : str
+        Which rows the scores come from.
+    reference : tuple of str and float, optional
+        A name and a score to compare with, such as the probe's.
+    """
+
+    values: tuple[Any, ...]
+    seeds: tuple[int, ...]
+    scores: np.ndarray
+    seconds: np.ndarray
+    x_label: str
+    scored_on: str
+    reference: tuple[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.scores.size:
+            raise ValueError("values and seeds: expected at least one of each")
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean score of each value over the seeds, shape (n_values,)."""
+        return self.scores.mean(axis=1)
+
+    @property
+    def best(self) -> Any:
+        """The value with the highest mean score; the first of them where several are equal."""
+        return self.values[int(np.argmax(self.means))]
+
+    def difference(self, one: Any, other: Any) -> tuple[float, tuple[float, float] | None]:
+        """Return how much `one` scored above `other`, and the interval of that mean difference over the seeds.
+
+        The same seed draws the same order of rows, so differences are taken seed by seed; the interval is Student's
+        (1908) for the mean of a few. None where the seeds cannot give one: a single seed, or the same difference
+        for each.
+
+        Parameters
+        ----------
+        one, other
+            Two of `values`.
+        """
+        from scipy.stats import sem, t
+
+        gaps = self.scores[self.values.index(one)] - self.scores[self.values.index(other)]
+        if len(gaps) < 2 or np.ptp(gaps) == 0:
+            return float(gaps.mean()), None
+        low, high = t.interval(LEVEL, len(gaps) - 1, gaps.mean(), sem(gaps))
+        return float(gaps.mean()), (float(low), float(high))
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the seeds allow to say that the best value is better than the second best."""
+        ends = self.difference(self.best, self._second)[1] if len(self.values) > 1 else None
+        return ends is not None and ends[0] > 0
+
+    @property
+    def _second(self) -> Any:
+        return self.values[int(np.argsort(-self.means, kind="stable")[1])]
+
+    def summary(self) -> str:
+        n = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        best = f"{self.best} ({self.x_label}) with {percent(self.means.max())} of {self.scored_on} right."
+        second = f" {self._second_best()}" if len(self.values) > 1 else ""
+        reference = f" {self.reference[0]} has {percent(self.reference[1])}." if self.reference else ""
+        return f"Highest mean over {n}: {best}{second}{reference}"
+
+    def _second_best(self) -> str:
+        gap, ends = self.difference(self.best, self._second)
+        lead = f"That is {100 * gap:.1f} points above the second best, {self._second}"
+        if ends is None and len(self.seeds) < 2:
+            return f"{lead}; one seed cannot tell whether that is more than the luck of a draw."
+        if ends is None:
+            return f"{lead}; every seed gave the same difference, so they say nothing about luck."
+        told = ", and the seeds can tell" if self.told_apart else "; the seeds cannot tell"
+        return f"{lead}{told} them apart ({LEVEL:.0%} interval over the seeds {' to '.join(map(points, ends))})."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        rows = [
+            (str(value), percent(scores.mean()), ", ".join(f"{100 * s:.1f}" for s in scores), seconds(took.mean()))
+            for value, scores, took in zip(self.values, self.scores, self.seconds, strict=True)
+        ]
+        frame = pd.DataFrame(rows, columns=[self.x_label, "mean accuracy", "each seed", "mean time"])
+        return [(f"Accuracy on {self.scored_on}, seeds {', '.join(map(str, self.seeds))}", frame)]
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row for each value and seed: `value`, `seed`, `score`, `seconds`."""
+        tried = [(value, seed) for value in self.values for seed in self.seeds]
+        frame = pd.DataFrame(tried, columns=["value", "seed"])
+        return frame.assign(score=self.scores.ravel(), seconds=self.seconds.ravel())
+
+    def picture(self) -> tuple[Figure, str]:
+        told = "; ".join(f"{v}: {percent(m)}" for v, m in zip(self.values, self.means, strict=True))
+        dashed = f" The dashed line is {self.reference[0]}." if self.reference else ""
+        reference = self.reference and (self.reference[0], 100 * self.reference[1])
+        look = {"x_label": self.x_label, "label": "accuracy (%)", "reference": reference}
+        figure = plots.curve(self.values, 100 * self.scores, **look).figure
+        return figure, f"Each dot is one seed, the line their mean ({told}).{dashed}"
+
+
+def score_curve(
+    make: Callable[[Any, int], Predictor],
+    values: Sequence[Any],
+    rows: Rows,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    x_label: str,
+    reference: tuple[str, float] | None = None,
+) -> Curve:
+    """Make a predictor for each value of a setting and each seed, and score it on the same rows.
+
+    Only one predictor is kept at a time. To choose a value, give `data.valid`: the best of several scores on *test*
+    is too high, because it was chosen for being high.
+
+    Parameters
+    ----------
+    make : function of a value and a seed
+        Returns a predictor, such as a run; how long it takes is measured.
+    values : sequence
+        What to try: numbers, or names.
+    rows : Rows
+        Where to score, usually `data.valid`.
+    seeds : sequence of int
+        Three or more say something about luck; one says nothing.
+    x_label : str
+        What the values are.
+    reference : tuple of str and float, optional
+        A name and a score, drawn as a dashed line.
+
+    Returns
+    -------
+    Curve
+    """
+    scores, took = np.zeros((2, len(values), len(seeds)))
+    for i, value in enumerate(values):
+        for j, seed in enumerate(seeds):
+            began = time.perf_counter()
+            predictor = make(value, seed)
+            took[i, j] = time.perf_counter() - began
+            scores[i, j] = evaluate(predictor, rows).accuracy
+            del predictor  # before the next one is made: two tuned models at a time are one too many
+    measured = {"scores": scores, "seconds": took, "scored_on": f"the {len(rows)} {rows.name} rows"}
+    return Curve(values=tuple(values), seeds=tuple(seeds), x_label=x_label, reference=reference, **measured)
 
 
 def over_seeds(

@@ -17,7 +17,6 @@ from ftkit.widgets.panel import Panel, announced
 RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
 HEAD_RATES = (*RATES, 2e-3, 5e-3, 1e-2)
 DECAYS = (0.95, 0.9, 0.8, 0.65, 0.5)
-_COLUMNS = "15em minmax(10em,1fr) 7em minmax(9.5em,auto)"
 
 
 class FreezePanel(Panel):
@@ -54,42 +53,31 @@ class FreezePanel(Panel):
         self._presets = self._offer(groups)
         self._tensors, self._following = start.tensors, False
 
-        asked = (start.train, start.tensors)
-        self.depth = _choice(
-            "What may move",
-            [(words, key) for key, (words, *_) in self._presets.items()],
-            next(key for key, (_, train, tensors, _) in self._presets.items() if (train, tensors) == asked),
-            "32em",
-        )
-        self.rate = _choice("Learning rate", _rates(RATES, start.lr), start.lr, "17em")
+        depths = [(words, key) for key, (words, *_) in self._presets.items()]
+        asked = next(key for key, (_, *given, _) in self._presets.items() if given == [start.train, start.tensors])
+        self.depth = _choice("What may move", depths, asked)
+        self.rate = _choice("Learning rate", _rates(RATES, start.lr), start.lr)
         self.epochs = ipywidgets.BoundedIntText(start.epochs, min=1, max=max(50, start.epochs), description="Epochs")
-        self.epochs.layout, self.epochs.style = {"width": "10em"}, {"description_width": "4.5em"}
         decays = [(f"{d:g}", d) for d in sorted({*DECAYS, start.layer_decay} - {1.0}, reverse=True)]
-        self.decay = _choice("Layer decay", [("1 (one rate for all)", 1.0), *decays], start.layer_decay, "20em")
+        self.decay = _choice("Layer decay", [("1 (one rate for all)", 1.0), *decays], start.layer_decay)
         self.gradual = ipywidgets.Checkbox(start.gradual, description="Gradual unfreezing", indent=False)
-        self.gradual.layout = {"width": "13em", "margin": "2px 2px 2px 1.5em"}
-        trained = start.resolve(groups)
-        self.may_move = {
-            g: ipywidgets.Checkbox(g in trained, description=f"{g} may move", indent=False, layout={"width": "auto"})
-            for g in groups
-        }
-        given = {g: start.rates.get(g, 0.0) for g in base.groups}
-        self.rates = {
-            g: _choice(f"Rate of {g}", [("as above", 0.0), *_rates(RATES, rate)], rate, "6.6em")
-            for g, rate in given.items()
-        }
-        head_lr = start.rates.get("head", start.head_lr)
-        self.rates["head"] = _choice("Rate of head", _rates(HEAD_RATES, head_lr), head_lr, "6.6em")
+        moves = start.resolve(groups)
+        self.may_move = {g: ipywidgets.Checkbox(g in moves, description=f"{g} may move", indent=False) for g in groups}
+        self.rates = {}
+        for g in groups:
+            rate = start.rates.get(g, start.head_lr if g == "head" else 0.0)
+            offered = _rates(HEAD_RATES, rate) if g == "head" else [("as above", 0.0), *_rates(RATES, rate)]
+            self.rates[g] = _choice(f"Rate of {g}", offered, rate)
         self._weights, self._states = ({g: ipywidgets.HTML() for g in groups} for _ in range(2))
 
         controls = (self.depth, self.rate, self.epochs, self.decay, self.gradual)
         for control in (*controls, *self.may_move.values(), *self.rates.values()):
             control.observe(self.guarded(self._changed), "value")
-        row = ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"}).add_class("controls")
+        row = ipywidgets.HBox(controls).add_class("controls")
         cells = [ipywidgets.HTML(f'<span class="head">{h}</span>') for h in ("Group", "Weights", "Own rate", "State")]
         for g in reversed(groups):
             cells += [self.may_move[g], self._weights[g], self.rates[g].add_class("rate"), self._states[g]]
-        stack = ipywidgets.GridBox(cells, layout={"grid_template_columns": _COLUMNS, "grid_gap": "0 .8em"})
+        stack = ipywidgets.GridBox(cells)
         told = "The model as a stack: texts enter at the bottom, answers leave at the top."
         # An arrow key on a closed list does not change it: JupyterLab takes the key, and goes to the next cell.
         keys = "By keyboard: Tab goes to a control, Space opens its list, arrows and Enter choose."
@@ -144,12 +132,9 @@ class FreezePanel(Panel):
         }
         start = self._start
         if (start.train, start.tensors) not in [(train, tensors) for _, train, tensors in offered.values()]:
-            words = start.but(gradual=False).words
-            offered["given"] = (f"as given: {words}", start.train, start.tensors)
-        return {
-            key: (words, train, tensors, Plan(train=train).resolve(groups) if train else ())
-            for key, (words, train, tensors) in offered.items()
-        }
+            offered["given"] = (f"as given: {start.but(gradual=False).words}", start.train, start.tensors)
+        moves = {key: Plan(train=train).resolve(groups) if train else () for key, (_, train, _) in offered.items()}
+        return {key: (*offer, moves[key]) for key, offer in offered.items()}
 
     def _ticked(self) -> tuple[str, ...]:
         return tuple(g for g, box in self.may_move.items() if box.value)
@@ -177,11 +162,9 @@ class FreezePanel(Panel):
         """Bring what is shown up to date; what did not change is not sent to the page again."""
         plan, preview, cost = self.value, self.preview, self.estimate
         share = 100 * preview.n_trained / preview.n_total
-        told = (
-            f"<b>{count(preview.n_trained)}</b> of {count(preview.n_total)} weights may move ({share:.3g} %). "
-            f"About <b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory on this machine, "
-            "give or take a third."
-        )
+        told = f"<b>{count(preview.n_trained)}</b> of {count(preview.n_total)} weights may move ({share:.3g} %). "
+        told += f"About <b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory on this machine, "
+        told += "give or take a third."
         if stuck := plan.start == "zero" and "head" not in preview.trained:
             told += " <b>As it stands, nothing can be learned: a frozen head of zeros always answers alike (FT054).</b>"
         self.status.value = announced(told)
@@ -200,9 +183,8 @@ class FreezePanel(Panel):
         self.tell_listeners()
 
 
-def _choice(words: str, options: list[tuple[str, Any]], value: Any, width: str) -> ipywidgets.Dropdown:
-    look = {"layout": {"width": width}, "style": {"description_width": "8.5em"}}
-    return ipywidgets.Dropdown(description=words, options=options, value=value, **look)
+def _choice(words: str, options: list[tuple[str, Any]], value: Any) -> ipywidgets.Dropdown:
+    return ipywidgets.Dropdown(description=words, options=options, value=value)
 
 
 def _rates(offered: tuple[float, ...], given: float) -> list[tuple[str, float]]:

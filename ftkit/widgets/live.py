@@ -1,20 +1,32 @@
-"""What can be watched while a model trains: progress, time to go, rows a second, memory, and two curves (lesson 05)."""
+"""What can be watched while a model trains: progress, time to go, rows a second, memory, and two curves (lesson 05).
+
+The charts are SVG text: a matplotlib figure takes 80 ms, and would hold up the training it shows.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import ipywidgets
+from matplotlib.ticker import MaxNLocator
 
 from ftkit import doctor
 from ftkit.display import count, escape, percent, seconds, size
 from ftkit.plan import Plan
 from ftkit.training import Event
-from ftkit.widgets.curves import Series, chart, thin
 
 #: Seconds between two updates: a reader needs no more, and the training keeps the processor.
 EVERY_S = 0.5
+#: More points than this are drawn as the means of neighbours: a line of 200 points says as much.
+_MOST_POINTS = 200
+#: Three to five round numbers.
+_TICKS = MaxNLocator(nbins=3, steps=[1, 2, 5, 10], min_n_ticks=1)
+_WIDTH, _HEIGHT = 380, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 30, 34
 
 
 class Live:
@@ -75,27 +87,95 @@ class Live:
 
     def _charts(self) -> str:
         steps, losses, right = (list(column) for column in zip(*self._scored, strict=True))
-        fine = thin(self._losses)
-        width = len(self._losses) / max(1, len(fine))
-        name, score = self._reference
+        draw = functools.partial(chart, x_label="step", x_most=self._n_steps)
         after = f"on valid after {count(steps[-1])} steps"
-        axis = {"x_label": "step", "x_most": self._n_steps}
-        falling = chart(
-            [
-                Series("training, each step", [width * (i + 0.5) for i in range(len(fine))], fine, "fine"),
-                Series("valid, each epoch", steps, losses, "marked"),
-            ],
-            title="Loss",
-            told=f"Loss {after}: {losses[-1]:.3f}; it began at {losses[0]:.3f}.",
-            **axis,
-        )
-        rising = chart(
-            [
-                Series("this run", steps, [100 * share for share in right], "marked"),
-                Series(name, [0, self._n_steps], [100 * score] * 2, "dashed"),
-            ],
-            title="Right on valid (%)",
-            told=f"Accuracy {after}: {percent(right[-1])}. {name} has {percent(score)}.",
-            **axis,
-        )
-        return f'<div class="charts">{falling}{rising}</div>'
+        fine, (name, score) = thin(self._losses), self._reference
+        width = len(self._losses) / max(1, len(fine))
+        each_step = Series("training, each step", [width * (i + 0.5) for i in range(len(fine))], fine, "fine")
+        told = f"Loss {after}: {losses[-1]:.3f}; it began at {losses[0]:.3f}."
+        falling = draw([each_step, Series("valid, each epoch", steps, losses, "marked")], title="Loss", told=told)
+        own = Series("this run", steps, [100 * share for share in right], "marked")
+        dashed = Series(name, [0, self._n_steps], [100 * score] * 2, "dashed")
+        told = f"Accuracy {after}: {percent(right[-1])}. {name} has {percent(score)}."
+        return f'<div class="charts">{falling}{draw([own, dashed], title="Right on valid (%)", told=told)}</div>'
+
+
+class Series(NamedTuple):
+    """One line of a chart.
+
+    Parameters
+    ----------
+    label : str
+        What it is, for the key.
+    x, y : sequence of float
+        Its points; those that are not finite are left out.
+    look : str
+        `"fine"`, `"marked"` (a dot on each point) or `"dashed"`, told apart by stroke and markers, not by colour alone.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    look: str
+
+
+def thin(values: Sequence[float], most: int = _MOST_POINTS) -> list[float]:
+    """Return `values`, or the means of equally many neighbours where there are more than `most`.
+
+    >>> thin([1, 3, 5, 7, 9], 3)
+    [2.0, 6.0, 9.0]
+    """
+    width = math.ceil(len(values) / most) if values else 1
+    parts = [values[i : i + width] for i in range(0, len(values), width)]
+    return [sum(part) / len(part) for part in parts]
+
+
+def chart(series: Sequence[Series], *, title: str, x_label: str, x_most: float, told: str) -> str:
+    """Return a line chart as SVG text; panels.css says how it looks.
+
+    Parameters
+    ----------
+    series : sequence of Series
+    title : str
+        What the vertical axis shows.
+    x_label : str
+    x_most : float
+        The horizontal axis goes from 0 to here from the beginning, so that a line that grows does not move.
+    told : str
+        The sentence that says what is to be seen, for those who do not see it.
+    """
+    points = [[(x, y) for x, y in zip(s.x, s.y, strict=True) if math.isfinite(x) and math.isfinite(y)] for s in series]
+    ys = [y for line in points for _, y in line]
+    low, high = min(ys, default=0.0), max(ys, default=1.0)
+    margin = 0.05 if high - low < 1e-9 else 0.0
+    ticks = _TICKS.tick_values(low - margin, high + margin)  # from below the lowest to above the highest
+    low, high = ticks[0], ticks[-1]
+    decimals = max(0, -math.floor(math.log10(ticks[1] - low) + 1e-9))
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = _LEFT + (_WIDTH - _LEFT - _RIGHT) * min(1.0, x / max(x_most, 1e-9))
+        return across, _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - y) / (high - low)
+
+    def text(x: float, y: float, words: str, look: str) -> str:
+        return f'<text x="{x:.1f}" y="{y:.1f}" class="{look}">{escape(words)}</text>'
+
+    def path(line: Sequence[tuple[float, float]], look: str) -> str:
+        return f'<path d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in line)}" class="{look}"/>' if line else ""
+
+    right, below = _WIDTH - _RIGHT, _HEIGHT - 18
+    drawn = [text(_LEFT, 14, title, "title")]
+    for tick in ticks:
+        _, down = at(0, tick)
+        drawn.append(path([(_LEFT, down), (right, down)], "tick"))
+        drawn.append(text(_LEFT - 6, down + 4, f"{tick:,.{decimals}f}", "end"))
+    drawn += [text(_LEFT, below, "0", ""), text(right, below, f"{x_most:,.0f}", "end")]
+    drawn.append(text((_LEFT + right) / 2, below, x_label, "middle"))
+    start, key = _LEFT, _HEIGHT - 5
+    for s, line in zip(series, points, strict=True):
+        placed = [at(x, y) for x, y in line]
+        drawn += [path(placed, s.look), path([(start, key), (start + 18, key)], s.look)]
+        if s.look == "marked":
+            drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in (*placed, (start + 9, key))]
+        drawn.append(text(start + 23, _HEIGHT - 1, s.label, ""))
+        start += 34 + 6.2 * len(s.label)
+    return f'<svg role="img" aria-label="{escape(told)}" viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(drawn)}</svg>'

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets
+import pandas as pd
 
-from ftkit.display import Record, shorten
+from ftkit.display import Record, count, escape, shorten
 from ftkit.drift import Drift, what_moved
 from ftkit.record import Run
-from ftkit.widgets.panel import Panel
-from ftkit.widgets.stack import MEASURES, layers, stack
+from ftkit.widgets.panel import Panel, grid
 from ftkit.widgets.training import TrainingPanel
+
+#: What can be looked at, in words.
+MEASURES = {
+    "weights": "weights: how far they went",
+    "representations": "representations: how the texts' vectors changed",
+    "attention": "attention: how much of it went elsewhere",
+}
+_MEANING = {
+    "weights": "How far each group's weights went from where they started, relative to their own length.",
+    "representations": "How the vectors of the texts changed, after each group: 1 - CKA, which is 0 where they are the "
+    "same up to rotation and scale. By chance: what the same texts give in another order.",
+    "attention": "The share of attention that a token gives to others than in the base, mean over tokens and heads.",
+}
 
 
 class _Looked:
@@ -168,3 +182,62 @@ def _runs(source: Any) -> list[Run]:
     if not runs or not all(isinstance(run, Run) for run in runs):
         raise TypeError(f"source: expected a Run, a list of runs or a TrainingPanel, found {shorten(source)}")
     return runs
+
+
+def stack(groups: pd.DataFrame, measure: str, *, from_zeros: bool, chosen: str | None = None) -> str:
+    """Return the groups as a table, the head on top: a bar, the number in words, and what was planned.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        As in a `Drift`; NaN where there is nothing to measure.
+    measure : str
+        A key of `MEASURES`.
+    from_zeros : bool
+        Whether the head started as zeros; otherwise it started as a probe.
+    chosen : str, optional
+        The group to mark.
+    """
+    groups = groups[::-1]
+    weights, vectors, attention = groups["weights_moved"], 1 - groups["cka"], groups["attention_shift"]
+    amounts = {"weights": weights, "representations": vectors, "attention": attention}[measure]
+    # A head is new: it has no bar, since it has no length from before that one could be relative to.
+    lengths = amounts.where(groups["group"] != "head", 0).fillna(0)
+    columns, rows = {"Group": "", "How far": "bar", "In numbers": "", "Planned": "short"}, []
+    if measure == "representations":
+        columns["By chance"] = "n"
+    for row, amount, length in zip(groups.itertuples(), amounts, lengths, strict=True):
+        told = _told(amount, measure, row.planned)
+        if row.group == "head" and amount > 0:
+            told = "new, from zeros" if from_zeros else f"{told} from the probe it started as"
+        rows.append([escape(row.group), _bar(length, lengths.max()), told, escape(row.planned)])
+        if measure == "representations":
+            rows[-1].append("" if math.isnan(row.cka_chance) else _told(1 - row.cka_chance, measure))
+    longest = f" The longest bar is {_told(lengths.max(), measure)}." if lengths.any() else ""
+    caption = "The model as a stack: texts enter at the bottom, answers leave at the top"
+    table = grid(caption, columns, rows, list(groups["group"] == chosen))
+    return f"<p>{escape(_MEANING[measure])}{longest}</p>{table}"
+
+
+def layers(drift: Drift, group: str) -> str:
+    """Return how far the layers of one group went, as a table."""
+    found, planned = drift.layers_of(group), drift.groups.set_index("group").loc[group, "planned"]
+    longest = found["weights_moved"].max()
+    rows = [
+        (escape(layer), _bar(moved, longest), _told(moved, "weights", planned), count(n))
+        for layer, moved, n in zip(found["layer"], found["weights_moved"], found["n_weights"], strict=True)
+    ]
+    columns = {"Layer": "", "How far its weights went": "bar", "In numbers": "", "Weights": "n"}
+    return grid(f"The layers of {group}", columns, rows)
+
+
+def _told(amount: float, measure: str, planned: str = "") -> str:
+    if math.isnan(amount):
+        return "nothing to measure here"
+    if amount == 0:
+        return "exactly 0 (frozen)" if planned == "frozen" else "exactly 0"
+    return f"{amount:.3g}" if measure == "representations" else f"{100 * amount:.3g} %"
+
+
+def _bar(length: float, longest: float) -> str:
+    return f'<div style="width:{100 * length / longest:.1f}%"></div>' if length else ""

@@ -27,6 +27,7 @@ _MOST_REMEMBERED = 30
 _REMEMBERED: dict[str, list[Entry]] = {}
 #: One training at a time: two would share the processor, and the random numbers that make a run repeatable.
 _TRAINING = threading.Lock()
+_COLUMNS = ["run", "plan", "kept epoch", "valid right (%)", "time", "ended early"]
 _NOTE = "These rows also chose the epoch that was kept, which flatters a little: judge once, at the end, on test."
 
 
@@ -35,7 +36,7 @@ class Entry(NamedTuple):
 
     label: str
     answers: Evaluation
-    row: dict[str, Any]
+    row: tuple[Any, ...]
 
 
 @record
@@ -83,6 +84,7 @@ class TrainingPanel(Panel):
     """
 
     css_class = "ftkit-training"
+    value: Run | None = None
 
     def __init__(
         self, base: Base, data: Splits, plan: Plan | FreezePanel, *, baseline: Evaluation | Predictor | None = None
@@ -94,23 +96,18 @@ class TrainingPanel(Panel):
         # Scored here, not at the start of a run: a run can be stopped at any time, and this cannot.
         predictor = baselines.majority(data) if baseline is None else baseline
         self._baseline = predictor if isinstance(predictor, Evaluation) else evaluate(predictor, data.valid)
-        self._run: Run | None = None
         self._retired = self._filling = False
         self._entries = _REMEMBERED.setdefault(data.name, [])
         self._entries[:] = [entry for entry in self._entries if _same_rows(entry.answers, data)]
 
-        self.start_button, self.stop_button = (
-            ipywidgets.Button(description=words, layout={"width": "auto"})
-            for words in ("Start training", "Stop and keep the best")
-        )
-        self.start_button.button_style, self.stop_button.disabled = "primary", True
+        self.start_button = ipywidgets.Button(description="Start training", button_style="primary")
+        self.stop_button = ipywidgets.Button(description="Stop and keep the best", disabled=True)
         self.start_button.on_click(self.guarded(lambda button: self._start_clicked()))
         self.stop_button.on_click(self.guarded(lambda button: self._stop_clicked()))
         self._live, self._result, self._table = (ipywidgets.HTML() for _ in range(3))
-        look = {"layout": {"width": "34em"}, "style": {"description_width": "8em"}}
-        self.compare_with = ipywidgets.Dropdown(description="Compare with", **look)
+        self.compare_with = ipywidgets.Dropdown(description="Compare with")
         self.compare_with.observe(self.guarded(lambda change: self._show_result()), "value")
-        self._after = ipywidgets.VBox([self.compare_with, self._result, self._table], layout={"display": "none"})
+        self._after = ipywidgets.VBox()
         buttons = ipywidgets.HBox([self.start_button, self.stop_button])
         self.box.children = (buttons, self.status, self._live, self._after, self.shown_code, self.style)
         if isinstance(plan, Panel):
@@ -125,11 +122,6 @@ class TrainingPanel(Panel):
         return self._source.value if isinstance(self._source, Panel) else self._source
 
     @property
-    def value(self) -> Run | None:
-        """The last run, or None."""
-        return self._run
-
-    @property
     def code(self) -> str:
         """The calls that train and compare."""
         return f"run = ft.fit(base, data, ft.{self.plan.code()})\nft.compare(baseline, run.on_valid)"
@@ -137,7 +129,7 @@ class TrainingPanel(Panel):
     @property
     def static(self) -> Record:
         """The run; before there is one, a sentence that says so."""
-        return self._run or Untrained(plan=self.plan)
+        return self.value or Untrained(plan=self.plan)
 
     def run_blocking(self) -> Run:
         """Train here and now, and return the run; one that is under way is waited for, and returned.
@@ -149,13 +141,13 @@ class TrainingPanel(Panel):
         else:
             self._stop.clear()
             self._train(self.plan, "Interrupt the kernel (the square in the toolbar) to stop and keep the best.")
-        return self._run
+        return self.value
 
     def retire(self) -> None:
         self._retired = True
         super().retire()
         self.wait(5)
-        self._run = None
+        self.value = None
         self.start_button.disabled = self.stop_button.disabled = True
         self.say("A newer panel has taken this one's place.")
 
@@ -198,21 +190,15 @@ class TrainingPanel(Panel):
 
     def _take(self, run: Run, live: Live) -> None:
         """Keep the run in the place of the one before, and show what came of it."""
-        self._run = run
-        number = 1 + max((entry.row["run"] for entry in self._entries), default=0)
+        self.value = run
+        number, code = 1 + max((entry.row[0] for entry in self._entries), default=0), run.plan.code()
         answers = dataclasses.replace(run.on_valid, name=f"run {number}")
-        row = {
-            "run": number,
-            "plan": shorten(run.plan.code(), 200),
-            "kept epoch": run.best_epoch,
-            "valid right (%)": f"{100 * answers.accuracy:.1f}",
-            "time": seconds(run.train_s),
-            "ended early": run.stopped or "",
-        }
-        self._entries.append(Entry(f"{answers.name}: {run.plan.code()}", answers, row))
+        right, took = f"{100 * answers.accuracy:.1f}", seconds(run.train_s)
+        row = (number, shorten(code, 200), run.best_epoch, right, took, run.stopped or "")
+        self._entries.append(Entry(f"{answers.name}: {code}", answers, row))
         del self._entries[:-_MOST_REMEMBERED]
         # First what is known, since the intervals of the comparison take a second where there are many classes.
-        live.draw(f"{count(run.n_steps)} steps in {seconds(run.train_s)}.")
+        live.draw(f"{count(run.n_steps)} steps in {took}.")
         self._result.value = ""
         ended = f" It ended early: {run.stopped}." if run.stopped else ""
         kept = f"Kept epoch {run.best_epoch}, with {percent(answers.accuracy)} of valid right."
@@ -224,11 +210,10 @@ class TrainingPanel(Panel):
     def _show_entries(self) -> None:
         """List the runs, and offer the earlier ones to compare the last one with."""
         if self._entries:
-            rows = pd.DataFrame([entry.row for entry in reversed(self._entries)])
+            rows = pd.DataFrame([entry.row for entry in reversed(self._entries)], columns=_COLUMNS)
             self._table.value = table_html(rows, "Runs of this session, the latest first")
-            self._after.layout.display = "flex"
-        self.compare_with.layout.display = "flex" if self._run else "none"
-        if self._run:
+            self._after.children = [self.compare_with, self._result, self._table] if self.value else [self._table]
+        if self.value:
             earlier = [(entry.label, entry.answers) for entry in self._entries[-2::-1]]
             chosen = self.compare_with.value
             self._filling = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftkit import baseline
-from ftkit.checks.data import FEW_ROWS
+from ftkit.checks.checked import FEW_ROWS
 from ftkit.data import data_sets, load_data, near_duplicates
 from ftkit.display import count, percent, points
 from ftkit.evaluation import evaluate
