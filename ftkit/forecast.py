@@ -200,7 +200,3 @@ def _median_s(function: Callable[[], object]) -> float:
         function()
         times.append(time.perf_counter() - began)
     return statistics.median(times[2:])
-
-
-def fitting(base: Base, data: Splits, plan: Plan, *, shrink: bool = False) -> Plan:
-    return plan

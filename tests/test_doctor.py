@@ -5,6 +5,7 @@ import time
 import psutil
 import pytest
 
+import ftkit.doctor
 from ftkit import doctor
 from ftkit.doctor import limits
 
@@ -195,3 +196,21 @@ def test_a_hub_that_never_answers_is_given_up_on(healthy):
 def test_a_hub_that_answers_is_in_reach(healthy):
     healthy.setattr(doctor, "_ask_hub", lambda answered, limit_s: answered.set())
     assert doctor.doctor(network=True).offline is False
+
+
+def test_the_fastest_dtype_is_measured_once_and_remembered(monkeypatch, tmp_path):
+    monkeypatch.undo()  # the dtype that all other tests are given
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path))
+    for speedup, expected in ((1.5, "bfloat16"), (1.0, "bfloat16")):  # a second, noisier measurement changes nothing
+        monkeypatch.setattr("ftkit.doctor.measured_speed", lambda speedup=speedup: (1e9, 1e9, speedup))
+        assert ftkit.doctor.fastest_dtype() == expected
+    assert ftkit.doctor.doctor().fastest_dtype == ftkit.doctor.fastest_dtype() == "float32", "but the doctor asks anew"
+
+
+def test_where_nothing_can_be_remembered_it_is_measured_each_time(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "file"))
+    for speedup, expected in ((1.5, "bfloat16"), (1.0, "float32")):
+        monkeypatch.setattr("ftkit.doctor.measured_speed", lambda speedup=speedup: (1e9, 1e9, speedup))
+        assert ftkit.doctor.fastest_dtype() == expected

@@ -9,7 +9,8 @@ import pytest
 import tiny
 import torch
 
-from ftkit import tasks, training
+from ftkit import record, tasks, training
+from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.record import Predictions, environment
 
@@ -103,3 +104,40 @@ def test_the_environment_names_what_decides_the_bits(run):
 def test_the_summary_says_how_long_it_took_and_which_epoch_was_kept(run):
     assert "(4 steps)" in run.summary() and f"kept epoch {run.best_epoch}" in run.summary()
     assert "ended early: interrupted" in dataclasses.replace(run, stopped="interrupted").summary()
+
+
+# A run as a folder
+
+
+def test_a_run_read_from_its_folder_is_the_run(run, data, tmp_path):
+    record.save(run, tmp_path / "a" / "run")
+    again = record.load(tmp_path / "a" / "run", run.base, data)
+    assert again.weights_sha256 == run.weights_sha256
+    assert np.array_equal(again.valid_proba, run.valid_proba)
+    plain = ("plan", "best_epoch", "moved", "optimized", "losses", "n_steps", "train_s", "stopped", "environment")
+    assert all(getattr(again, name) == getattr(run, name) for name in plain)
+    assert str(again.history) == str(run.history) and repr(again) == repr(run)
+    names = {p.name: p for p in (tmp_path / "a" / "run").iterdir()}
+    assert set(names) == {"run.json", "weights.safetensors", "history.csv", "valid.csv"}
+    tensors, _ = record.read_tensors(names["weights.safetensors"])
+    moved = {n for n in tensors if n != "valid_proba"}
+    assert moved == run.plan.movable(tasks.classifier_groups(run.base)), "what is frozen is the base's, and not kept"
+
+
+@pytest.mark.parametrize("other", ["data", "base", "json", "weights", "nothing"])
+def test_a_folder_that_is_not_of_this_run_is_refused(run, data, tmp_path, other):
+    record.save(run, tmp_path)
+    base = dataclasses.replace(run.base, max_tokens=9) if other == "base" else run.base
+    data = dataclasses.replace(data, test=tiny.rows("other", 9, seed=9)) if other == "data" else data
+    if other == "json":
+        (tmp_path / record.NAME).write_text('{"format": 1')
+    if other == "weights":
+        (tmp_path / "weights.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(FtkitError, match="FT081"):
+        record.load(tmp_path / "nowhere" if other == "nothing" else tmp_path, base, data)
+
+
+def test_a_run_that_cannot_be_written_says_so(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FtkitError, match="FT080"):
+        record.save(run, tmp_path / "file" / "run")

@@ -52,6 +52,13 @@ def test_half_precision_is_used_where_it_is_planned(base, data):
     assert {p.dtype for p in half.model.parameters()} == {torch.float32}
 
 
+def test_a_dtype_left_open_is_settled_before_the_run_and_told_by_it(base, data, monkeypatch):
+    monkeypatch.setattr("ftkit.doctor.fastest_dtype", lambda: "bfloat16")
+    run = fit(base, data, FAST.but(dtype="auto"))
+    assert run.plan == FAST.but(dtype="bfloat16")
+    assert run.weights_sha256 == fit(base, data, FAST.but(dtype="bfloat16")).weights_sha256
+
+
 def test_neither_base_nor_data_nor_the_state_of_chance_is_changed(base):
     data = tiny.splits()
     weights = {n: t.clone() for n, t in base.encoder.state_dict().items()}

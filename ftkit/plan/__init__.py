@@ -84,8 +84,6 @@ class Plan(Record):
     dtype : str
         `"float32"`, `"bfloat16"` for autocast, or `"auto"`: whichever of the two was measured to train faster on this
         machine (`ft.check_machine()` tells). A run's own plan says which one that was.
-    compile : bool
-        Let `torch.compile` make each block anew as one piece; needs a C++ compiler, and takes a minute for it.
     cache : bool
         Whether what the frozen blocks make of a text is computed once and kept on disk, for this run and others; the
         last digits of the result differ a little from computing it anew in every batch.
@@ -124,7 +122,6 @@ class Plan(Record):
     clip: float = 1.0
     accumulate: int = 1
     dtype: str = "float32"
-    compile: bool = False
     cache: bool = True
     seed: int = 0
 

@@ -21,7 +21,6 @@ _CHOICES = {
     "monitor": ("accuracy", "macro_f1", "loss"),
     "class_weight": (None, "balanced"),
     "dtype": ("float32", "bfloat16", "auto"),
-    "compile": (False, True),
     "gradual": (False, True),
     "cache": (True, False),
 }

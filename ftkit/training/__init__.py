@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from ftkit import forecast, record
+from ftkit import record
 from ftkit.data import Splits
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
@@ -34,8 +34,6 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     out: str | Path | None = None,
     resume: bool = False,
-    shrink: bool = False,
-    track: Sequence[str] = (),
 ) -> Run:
     """Tune a copy of `base` on `data.train` as `plan` says, and return what came of it.
 
@@ -61,28 +59,23 @@ def fit(
     resume : bool
         Go on where the checkpoint in `out` stands, to the same weights, bit for bit, as a run that was never killed.
         A run that has ended is read from `out` and returned; where there is none yet, it begins.
-    shrink : bool
-        Change a plan that does not fit into memory to the nearest one that does, instead of refusing it.
-    track : sequence of str
-        Trackers to tell, by their names in Accelerate: `"tensorboard"`, `"mlflow"`, `"wandb"`. None is told, and
-        none is asked for, unless it is named here.
 
     Raises
     ------
     FtkitError
         FT051 if the plan names a group that the model lacks; FT053 if a frozen weight moved; FT054 if nothing could
-        be learned because the head is frozen at zero; FT057 if it was stopped before there was anything to keep; FT066
-        if it does not fit into memory; FT080 if `out` cannot be written; FT081 if what is in `out` is another run's.
+        be learned because the head is frozen at zero; FT057 if it was stopped before there was anything to keep; FT080
+        if `out` cannot be written; FT081 if what is in `out` is another run's, FT084 if it holds one already.
     """
     began = time.perf_counter()
     give_back_memory()
-    plan = forecast.fitting(base, data, settled(plan), shrink=shrink)
+    plan = settled(plan)
     checkpoints = Checkpoints.of(out, base, data, plan, resume)
     if checkpoints.ended:
         return record.load(checkpoints.folder, base, data)
-    ranks = Ranks(track, checkpoints.folder)
+    ranks = Ranks()
     devices = [ranks.device] if ranks.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), ranks.tracking(plan.to_dict()):
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(plan.seed)
         loop = Loop(base, data, plan, ranks, checkpoints, began, on_event, stop)
         loop.begin()

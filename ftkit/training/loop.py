@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from ftkit import baseline, cache, doctor, evaluation, tasks
+from ftkit import baseline, doctor, evaluation, tasks
 from ftkit.data import Splits
 from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
@@ -42,9 +42,6 @@ class Loop:
         self.model = tasks.Classifier(base, len(data.label_names))
         self.groups = tasks.classifier_groups(base)
         plan.apply(self.model, self.groups)
-        if plan.compile:  # block by block: their shapes are alike, so that each is compiled once for all
-            for block in cache.blocks_of(self.model.encoder)[1]:
-                block.compile(dynamic=True)
         if plan.start == "zero" and "head" not in plan.resolve(list(self.groups)):
             raise FtkitError(
                 "FT054",
@@ -175,8 +172,6 @@ class Loop:
         state = self.state
         model = tasks.Classifier(self.base, len(self.data.label_names)) if self.ranks.sharded else self.model
         model.load_state_dict(state.best, strict=False)
-        for block in cache.blocks_of(model.encoder)[1]:
-            block._compiled_call_impl = None
         model.cpu().eval().requires_grad_(False)
         moved = how_far(model, self.base, self.groups, state.start)
         optimized = held(self.optimizer, self.model, self.groups)
@@ -222,8 +217,6 @@ class Loop:
 
     def _emit(self, kind: str, values: Mapping[str, float]) -> None:
         step = len(self.state.losses) if hasattr(self, "state") else 0
-        if kind in ("step", "epoch"):
-            self.ranks.log({k: v for k, v in values.items() if not math.isnan(v)}, step)
         if self._on_event and self.ranks.main:
             event = Event(kind=kind, step=step, n_steps=self.n_steps, elapsed_s=self.elapsed_s, values=values)
             self._on_event(event)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,24 +18,25 @@ from ftkit.findings import FtkitError
 
 
 class Ranks:
-    """The processes that train one model together, and the trackers that are told about it.
+    """The processes that train one model together.
 
-    Parameters
+    Attributes
     ----------
-    track : sequence of str
-        Trackers that Accelerate knows, such as `"tensorboard"`, `"mlflow"` or `"wandb"`; none unless asked for.
-    folder : Path, optional
-        Where those that write files write them.
+    n, own : int
+        How many there are, and the number of this one, from 0.
+    main : bool
+        Whether this is the one that writes and tells.
+    sharded : bool
+        Whether the weights themselves are dealt out over them (FSDP).
     """
 
-    def __init__(self, track: Sequence[str] = (), folder: Path | None = None) -> None:
+    def __init__(self) -> None:
         from accelerate import Accelerator
         from accelerate.utils import DistributedType
 
         # The plan alone decides the dtype, so Accelerate's own mixed precision stays off.
-        options = {"mixed_precision": "no", "log_with": list(track) or None, "project_dir": folder}
         # Told to be on the processor, Accelerate joins processes there, too; else it would run each for itself.
-        self._accelerator = Accelerator(cpu=not torch.accelerator.is_available(), **options)
+        self._accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
         self.device, self.n = self._accelerator.device, self._accelerator.num_processes
         self.sharded = self._accelerator.distributed_type == DistributedType.FSDP
         self.main, self.own = self._accelerator.is_main_process, self._accelerator.process_index
@@ -44,9 +44,6 @@ class Ranks:
             raise FtkitError("FT082", "This run was started with version 1 of FSDP; set fsdp_version: 2.")
         if (started := int(os.environ.get("WORLD_SIZE", 1))) != self.n:
             raise FtkitError("FT086", f"{started} processes were started, and {self.n} train together.")
-        self._tracked = bool(track)
-        if len(self._accelerator.log_with) < len(track):
-            raise FtkitError("FT083", f"Not all of these trackers are installed: {', '.join(track)}.")
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Return model and optimizer on this rank's device; under FSDP, dealt out over the ranks."""
@@ -109,22 +106,3 @@ class Ranks:
 
     def _chance(self) -> torch.Tensor:
         return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
-
-    @contextlib.contextmanager
-    def tracking(self, settings: Mapping[str, Any]) -> Iterator[None]:
-        """Tell the trackers what the run was asked for, and let go of them at its end."""
-        if not self._tracked:
-            yield
-            return
-        plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
-        self._accelerator.init_trackers("ftkit", plain)
-        try:
-            yield
-        finally:
-            for tracker in self._accelerator.trackers:
-                tracker.finish()
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        """Pass figures on to the trackers, if there are any."""
-        if self._tracked:
-            self._accelerator.log(dict(values), step=step)
