@@ -37,6 +37,7 @@ WRONG = {
     "monitor": ["f1", None],
     "class_weight": ["even", 1.0],
     "clip": [0, -1, NAN, "1"],
+    "accumulate": [0, -8, 16.0, "32"],
     "dtype": ["float16", "bf16", None],
     "cache": [1, "yes", None],
     "seed": [-1, 2**63, 0.5, "0", None],
