@@ -58,7 +58,7 @@ class Prefix(Record):
         """Where its activations lie: named after the weights, their configuration, the dtype and the versions."""
         parts = [digest(self.base.encoder, self.depth), self.base.encoder.config.to_json_string(use_diff=False)]
         parts += [self.base.pooling if self.pooled else "tokens", str(self.depth), self.dtype]
-        parts += [metadata.version("torch"), metadata.version("transformers")]
+        parts += [metadata.version("torch"), metadata.version("transformers"), "tables"]  # what lies beside the numbers
         name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
         return cache_root() / "activations" / f"{self.base.encoder.config.model_type}-{self.depth}-{name}"
 
