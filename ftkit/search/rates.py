@@ -19,9 +19,6 @@ from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.training.feed import Feed
 
-#: The loss is lost where its mean over five steps is so many times that of the first five.
-LOST = 1.5
-
 
 @record
 class RateRange(Record):
@@ -38,7 +35,7 @@ class RateRange(Record):
     losses : numpy.ndarray, shape (n_steps,)
         The training loss of each step's batch, in nats.
     diverged : float or None
-        The rate after the last of `rates`, at which the loss was lost, if it was.
+        The rate at which the loss was lost, if it was.
     """
 
     plan: Plan
@@ -49,10 +46,10 @@ class RateRange(Record):
 
     @functools.cached_property
     def smoothed(self) -> np.ndarray:
-        """The losses smoothed over neighbouring steps on both sides, so that nothing is shifted; shape (n_steps,)."""
+        """The losses smoothed over a quarter of a decade to both sides, so that none is shifted; shape (n_steps,)."""
         from scipy.ndimage import gaussian_filter1d
 
-        return gaussian_filter1d(self.losses, len(self.losses) / 40, mode="nearest")
+        return gaussian_filter1d(self.losses, 0.25 / np.log10(self.rates[1] / self.rates[0]), mode="nearest")
 
     @property
     def steepest(self) -> float | None:
@@ -135,7 +132,8 @@ def rate_range(
         First and last rate of the pretrained groups, or of the head where it trains alone; the steps between are even
         on a logarithmic scale.
     n_steps : int
-        At most so many; it ends where the loss is lost: half as high again as at the start.
+        At most so many; it ends where the loss is lost: where its mean over five steps is half as high again as that
+        over the first five, and half a nat higher at least.
 
     Raises
     ------
@@ -173,14 +171,16 @@ def rate_range(
                 settings["lr"] = ratio * rate
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.dtype == "bfloat16"):
                 loss = tasks.loss(model(feed.train(rows)).float(), labels[rows], data.kind, weights)
-            if not np.mean([*losses[-4:], loss.item()]) <= LOST * np.mean(losses[:5] or math.inf):  # or it is NaN
+            losses.append(loss.item())
+            start, now = np.mean(losses[:5]), np.mean(losses[-5:])
+            if not math.isfinite(now) or now > start + max(0.5, start / 2):
                 diverged = float(rate)
                 break
-            losses.append(loss.item())
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
             optimizer.step()
             optimizer.zero_grad()
-    if len(losses) < 5:
-        raise FtkitError("FT076", f"The loss was lost after {len(losses)} steps, at a rate of {diverged}: begin lower.")
-    return RateRange(plan=plan, field=field, rates=rates[: len(losses)], losses=np.array(losses), diverged=diverged)
+    n = len(losses) - (not math.isfinite(losses[-1]))
+    if n < 6:
+        raise FtkitError("FT076", f"The loss was lost after {n} steps, at a rate of {rates[n - 1]:.2g}: begin lower.")
+    return RateRange(plan=plan, field=field, rates=rates[:n], losses=np.array(losses[:n]), diverged=diverged)

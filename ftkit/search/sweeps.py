@@ -24,7 +24,7 @@ from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.search.trials import FIXED, Sweep, Trial, checked
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # a sweep says itself what there is to say
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # a sweep says itself what there is to say
 
 
 def sweep(
@@ -93,8 +93,7 @@ def sweep(
     question = {"base": base.name, "data": data.fingerprint(), "plan": plan.to_dict(), "seeds": seeds}
     question["space"] = repr(found.space)
     pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
-    with turn:
-        study = _study(storage, name or "sweep", question, direction=found.direction, pruner=pruner)
+    study = _study(storage, turn, name or "sweep", question, direction=found.direction, pruner=pruner)
     try:
         while True:
             with turn:
@@ -250,19 +249,25 @@ def _attempt(
     return Trial(number=number, plan=plan, score=score, seconds=took, epochs=epochs, state=state, why=why)
 
 
-def _study(storage: str | Path | None, name: str, question: dict[str, Any], **options: Any) -> optuna.Study:
+def _study(
+    storage: str | Path | None, turn: contextlib.AbstractContextManager, name: str, question: dict, **options: Any
+) -> optuna.Study:
     """Return the study of that name, new or as it was left; what it was begun with has to be the same."""
     try:
-        if storage:
-            journal = JournalFileBackend(str(storage), JournalFileOpenLock(str(storage)))
-            options["storage"] = optuna.storages.JournalStorage(journal)
-        study = optuna.create_study(study_name=name, load_if_exists=True, **options)
-        before = study.user_attrs.get("question", question)
-    except (OSError, ValueError, KeyError, TypeError) as error:  # what a file that is no journal leads to
+        with turn:
+            if storage:
+                if Path(storage).exists() and Path(storage).read_bytes()[:10] not in (b"", b'{"op_code"'):
+                    raise ValueError("it holds something else")
+                journal = JournalFileBackend(str(storage), JournalFileOpenLock(str(storage)))
+                options["storage"] = optuna.storages.JournalStorage(journal)
+            study = optuna.create_study(study_name=name, load_if_exists=True, **options)
+            before = study.user_attrs.get("question")
+            if not before:
+                study.set_user_attr("question", question)
+    except (OSError, ValueError, KeyError) as error:
         raise FtkitError("FT074", f"{storage} cannot be used as a sweep's file: {error}.") from None
-    if differ := [part for part in question if before[part] != question[part]]:
+    if differ := [part for part in question if before and before[part] != question[part]]:
         raise FtkitError("FT074", f"{name!r} in {storage} was begun with another {' and another '.join(differ)}.")
-    study.set_user_attr("question", question)
     return study
 
 

@@ -182,9 +182,8 @@ class Sweep(Record):
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=1 / 3)
         with warnings.catch_warnings(record=True) as doubts:  # its own word for scores that are too much alike
             warnings.simplefilter("always")
-            found = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
-        known = len(study.trials) >= ENOUGH and not doubts and sum(found.values())
-        return {n: share / sum(found.values()) for n, share in found.items()} if known else "cannot tell"
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        return found if found and len(study.trials) >= ENOUGH and not doubts else "cannot tell"
 
     def summary(self) -> str:
         states = Counter(t.state for t in self.trials)
