@@ -24,6 +24,8 @@ from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.search.trials import FIXED, Sweep, Trial, checked
 
+_Turn = contextlib.AbstractContextManager
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # a sweep says itself what there is to say
 
 
@@ -87,22 +89,16 @@ def sweep(
     """
     if n_trials < 1 or seeds < 1:
         raise FtkitError("FT073", f"Expected n_trials and seeds of 1 or more; found {n_trials} and {seeds}.")
-    found = Sweep(trials=(), plan=plan, space=checked(space, plan), n_train=len(data.train))
-    began, asked = time.perf_counter(), None
-    turn = filelock.FileLock(f"{storage}.turn") if storage else contextlib.nullcontext()
+    found, asked = Sweep(trials=(), plan=plan, space=checked(space, plan), n_train=len(data.train)), None
+    began, turn = time.perf_counter(), filelock.FileLock(f"{storage}.turn") if storage else contextlib.nullcontext()
     question = {"base": base.name, "data": data.fingerprint(), "plan": plan.to_dict(), "seeds": seeds}
-    question["space"] = repr(found.space)
     pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
-    study = _study(storage, turn, name or "sweep", question, direction=found.direction, pruner=pruner)
+    options = {"study_name": name or "sweep", "direction": found.direction, "pruner": pruner}
+    study = _study(storage, turn, {**question, "space": repr(found.space)}, options)
     try:
-        while True:
-            with turn:
-                asked = _ask(study, found, n_trials, seed)
-            if not asked:
-                break
+        while asked := _ask(study, turn, found, n_trials, seed):
             tried = found.planned(asked.params)
-            twin = next((t for t in _over(study) if t.plan == tried and t.state == "complete"), None)
-            if twin:
+            if twin := next((t for t in _over(study) if t.plan == tried and t.state == "complete"), None):
                 why = f"the same plan as trial {twin.number}, not run again"
                 trial = dataclasses.replace(twin, number=asked.number, seconds=0.0, epochs=0, why=why)
             else:
@@ -177,30 +173,26 @@ def halving(
     K. Jamieson and A. Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization (AISTATS
     2016).
     """
-    plans = None if isinstance(space, Mapping) else list(space)
-    alike = all(getattr(p, "monitor", None) == plan.monitor for p in plans or ())
+    drawn = isinstance(space, Mapping)
+    alike = drawn or all(isinstance(p, Plan) and p.monitor == plan.monitor for p in space)
     if n_plans < 1 or reduction < 2 or min_epochs < 1 or not alike:
-        given = f"{n_plans}, {reduction} and {min_epochs}, and {'the same' if alike else 'another'} monitor"
-        least = f"n_plans=1, reduction=2 and min_epochs=1, and plans with monitor={plan.monitor!r}"
-        raise FtkitError("FT073", f"Expected at least {least}; found {given}.")
-    fitting = checked(space, plan, (*FIXED, "epochs")) if plans is None else {}
-    found = Sweep(trials=(), plan=plan, space=fitting, n_train=len(data.train))
-    if plans is None:
+        least = f"n_plans=1, reduction=2, min_epochs=1, and plans that all have monitor={plan.monitor!r}"
+        raise FtkitError("FT073", f"Expected at least {least}; found {n_plans}, {reduction}, {min_epochs}, {space!r}.")
+    fitting = checked(space, plan, (*FIXED, "epochs")) if drawn else {}
+    found, told = Sweep(trials=(), plan=plan, space=fitting, n_train=len(data.train)), {}
+    if drawn:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-        drawn = (found.planned(study.ask(found.asks).params) for _ in range(20 * n_plans))
-        plans = list(dict.fromkeys(drawn))[:n_plans]
-    told: dict[int, Trial] = {}
-    left, epochs, stopped = list(range(len(plans))), min_epochs, None
+        space = dict.fromkeys(found.planned(study.ask(found.asks).params) for _ in range(20 * n_plans))
+    plans, epochs, stopped = list(space)[: n_plans if drawn else None], min_epochs, None
+    left = list(range(len(plans)))
     try:
         while left:
             for i in left:
-                ran, before = _attempt(base, data, plans[i].but(epochs=epochs), i), told.get(i)
-                if before:
-                    spent = {"seconds": before.seconds + ran.seconds, "epochs": before.epochs + ran.epochs}
-                    ran = dataclasses.replace(ran, **spent)
-                told[i] = ran
+                ran = _attempt(base, data, plans[i].but(epochs=epochs), i)
+                spent = {n: getattr(ran, n) + getattr(told[i], n) for n in ("seconds", "epochs") if i in told}
+                told[i] = dataclasses.replace(ran, **spent)
                 if on_trial:
-                    on_trial(ran)
+                    on_trial(told[i])
             rung = dataclasses.replace(found, trials=tuple(told[i] for i in left)).ranked
             n_kept = max(1, len(left) // reduction) if len(left) > 1 else 0
             left, epochs = [t.number for t in rung if t.state == "complete"][:n_kept], epochs * reduction
@@ -249,10 +241,8 @@ def _attempt(
     return Trial(number=number, plan=plan, score=score, seconds=took, epochs=epochs, state=state, why=why)
 
 
-def _study(
-    storage: str | Path | None, turn: contextlib.AbstractContextManager, name: str, question: dict, **options: Any
-) -> optuna.Study:
-    """Return the study of that name, new or as it was left; what it was begun with has to be the same."""
+def _study(storage: str | Path | None, turn: _Turn, question: Mapping, options: dict[str, Any]) -> optuna.Study:
+    """Return a study, new or as it was left; what it was begun with has to be the same."""
     try:
         with turn:
             if storage:
@@ -260,33 +250,36 @@ def _study(
                     raise ValueError("it holds something else")
                 journal = JournalFileBackend(str(storage), JournalFileOpenLock(str(storage)))
                 options["storage"] = optuna.storages.JournalStorage(journal)
-            study = optuna.create_study(study_name=name, load_if_exists=True, **options)
+            study = optuna.create_study(load_if_exists=True, **options)
             before = study.user_attrs.get("question")
             if not before:
                 study.set_user_attr("question", question)
     except (OSError, ValueError, KeyError) as error:
         raise FtkitError("FT074", f"{storage} cannot be used as a sweep's file: {error}.") from None
     if differ := [part for part in question if before and before[part] != question[part]]:
-        raise FtkitError("FT074", f"{name!r} in {storage} was begun with another {' and another '.join(differ)}.")
+        raise FtkitError("FT074", f"What {storage} holds was begun with another {' and another '.join(differ)}.")
     return study
 
 
-def _ask(study: optuna.Study, found: Sweep, n_trials: int, seed: int) -> optuna.Trial | None:
+def _ask(study: optuna.Study, turn: _Turn, found: Sweep, n_trials: int, seed: int) -> optuna.Trial | None:
     """Return the next trial, or None if there are as many as wanted; one whose process has ended is given up."""
-    trials = study.get_trials(deepcopy=False)
-    running = {t.number: t.user_attrs.get("process") for t in trials if t.state == TrialState.RUNNING}
-    # A number of this process is that of an earlier one that bore it: this one is asking, and runs nothing.
-    gone = {n for n, process in running.items() if process in (None, os.getpid()) or not psutil.pid_exists(process)}
-    for number in gone:
-        study.tell(number, state=TrialState.FAIL)
-    if sum("told" in t.user_attrs or t.number in running.keys() - gone for t in trials) >= n_trials:
-        return None
-    # Seeded by the trial's number: a sweep that goes on later draws what it would have drawn at once.
-    own = np.random.SeedSequence([seed, len(trials)]).generate_state(1)
-    study.sampler = optuna.samplers.TPESampler(seed=int(own[0]))
-    asked = study.ask(found.asks)
-    asked.set_user_attr("process", os.getpid())
-    return asked
+    with turn:
+        trials, n = study.get_trials(deepcopy=False), 0
+        for t in trials:
+            process = t.user_attrs.get("process")
+            # This process's own number is one that an earlier process bore: this one is asking, and runs nothing.
+            alive = process and process != os.getpid() and psutil.pid_exists(process)
+            if t.state == TrialState.RUNNING and not alive:
+                study.tell(t.number, state=TrialState.FAIL)
+            n += "told" in t.user_attrs or (t.state == TrialState.RUNNING and alive)
+        if n >= n_trials:
+            return None
+        # Seeded by the trial's number: a sweep that goes on later draws what it would have drawn at once.
+        own = np.random.SeedSequence([seed, len(trials)]).generate_state(1)
+        study.sampler = optuna.samplers.TPESampler(seed=int(own[0]))
+        asked = study.ask(found.asks)
+        asked.set_user_attr("process", os.getpid())
+        return asked
 
 
 def _over(study: optuna.Study) -> tuple[Trial, ...]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 from matplotlib.figure import Figure
@@ -128,22 +129,18 @@ class Sweep(Record):
     @property
     def asks(self) -> dict[str, BaseDistribution]:
         """What Optuna draws each field from: choices by their place in the list, rates on a logarithmic scale."""
-
-        def one(name: str, values: list | tuple) -> BaseDistribution:
-            if isinstance(values, list):
-                return CategoricalDistribution(range(len(values)))
+        asks: dict[str, BaseDistribution] = {}
+        for name, values in self.space.items():
             kind = IntDistribution if isinstance(values[0], int) else FloatDistribution
-            return kind(*values, log=name in ("lr", "head_lr"))
-
-        return {name: one(name, values) for name, values in self.space.items()}
+            ends = {"low": values[0], "high": values[-1], "log": name in ("lr", "head_lr")}
+            asks[name] = CategoricalDistribution(range(len(values))) if isinstance(values, list) else kind(**ends)
+        return asks
 
     def planned(self, drawn: Mapping[str, Any]) -> Plan:
         """Return the plan that was drawn from `asks`, its numbers short enough to be copied."""
-
-        def one(values: list | tuple, v: float) -> Any:
-            return values[v] if isinstance(values, list) else type(v)(min(max(float(f"{v:.3g}"), values[0]), values[1]))
-
-        return self.plan.but(**{n: one(self.space[n], v) for n, v in drawn.items()})
+        values = {n: self.space[n][v] for n, v in drawn.items() if isinstance(self.space[n], list)}
+        numbers = {n: type(v)(np.clip(float(f"{v:.3g}"), *self.space[n])) for n, v in drawn.items() if n not in values}
+        return self.plan.but(**values, **numbers)
 
     @property
     def ranked(self) -> list[Trial]:
