@@ -397,6 +397,9 @@ def test_an_interrupt_keeps_what_is_there_and_does_not_count(base, data, fits, i
         patch.setattr(training, "fit", interrupted)
         swept = search.sweep(base, data, PLAN, space, n_trials=4, storage=file)
     assert [t.state for t in swept.trials] == ["complete"] * 2 and "interrupted" in swept.summary()
+    journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
+    states = [t.state.name for t in optuna.load_study(study_name="sweep", storage=journal).get_trials(deepcopy=False)]
+    assert states == ["COMPLETE", "COMPLETE", "FAIL"], "another process would wait for it"
     assert [t.number for t in search.sweep(base, data, PLAN, space, n_trials=4, storage=file).trials] == [0, 1, 3, 4]
 
 
