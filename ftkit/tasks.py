@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ftkit.cache import above
-from ftkit.pretrained import Base, in_batches, pool
+from ftkit.pretrained import Base, group_parameters, in_batches, pool
 
 
 class Classifier(nn.Module):
@@ -54,9 +54,12 @@ class Classifier(nn.Module):
         return self.head(self.dropout(vectors))
 
 
-def classifier_groups(base: Base) -> dict[str, tuple[str, ...]]:
-    """Return the parameter names of a `Classifier` by group: the encoder's groups, and the head last."""
-    groups = {g: tuple(f"encoder.{n}" for n in names) for g, names in base.groups.items()}
+def classifier_groups(of: Base | Classifier) -> dict[str, tuple[str, ...]]:
+    """Return the parameter names of a `Classifier` by group: the encoder's groups, and the head last.
+
+    Of a base they are those of an untouched `Classifier`; a method's new tensors (`Plan.method`) only a model tells.
+    """
+    groups = {g: tuple(f"encoder.{n}" for n in names) for g, names in group_parameters(of.encoder).items()}
     return {**groups, "head": ("head.weight", "head.bias")}
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ftkit import methods
 from ftkit.pretrained import Base
 
 _BATCH = 32  # texts at a time: attention is kept for every pair of tokens, in every head of every block
@@ -81,6 +82,8 @@ def layer_of(name: str) -> str:
     >>> layer_of("encoder.layer.5.attention.self.query.weight"), layer_of("encoder.layer.5.output.LayerNorm.bias")
     ('attention', 'norms')
     """
+    if methods.is_new(name):
+        return "new"
     if re.search(r"norm|\bln_", name, re.IGNORECASE):
         return "norms"
     if re.search(r"embed|\bw[tp]e\b", name):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ftkit import plots, tasks
+from ftkit import methods, plots, tasks
 from ftkit.display import Record, percent, record
 from ftkit.drift.measures import layer_of, relative_change, shifts
 from ftkit.drift.proof import planned_words
@@ -33,7 +33,8 @@ class Drift(Record):
         base and tuned model (1.0: the same); `cka_chance`, the same with the texts in another order; and
         `attention_shift`, the share of attention that went to other tokens. NaN where there is nothing to measure.
     layers : DataFrame
-        One row for each kind of layer in a group: `group`, `layer`, `n_weights`, `weights_moved`.
+        One row for each kind of layer in a group: `group`, `layer` (`"new"`: what the plan's method added),
+        `n_weights`, `weights_moved`.
     n_texts : int
         Texts on which representations and attention were compared.
     """
@@ -93,7 +94,7 @@ class Drift(Record):
         return figure, f"The model as a stack, input at the bottom, and how far each part moved. {self.summary()}"
 
 
-_LAYERS = ("word pieces", "positions", "sentence kinds", "projection", "attention", "feed-forward", "norms")
+_LAYERS = ("word pieces", "positions", "sentence kinds", "projection", "attention", "feed-forward", "norms", "new")
 
 
 def _moved(share: float) -> str:
@@ -124,9 +125,9 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
         every = run.data.valid.texts
         texts = [every[i] for i in np.linspace(0, len(every) - 1, min(N_TEXTS, len(every))).astype(int)]
     shift = shifts(run.base, run.model.encoder, texts)
-    groups = tasks.classifier_groups(run.base)
+    groups = tasks.classifier_groups(run.model)
     sizes, words = group_sizes(run.model, groups), planned_words(run.plan, groups)
-    before = {f"encoder.{n}": p for n, p in run.base.encoder.named_parameters()}
+    before = {f"encoder.{n}": p for n, p in methods.start(run.base.encoder, run.plan).named_parameters()}
     after = dict(run.model.named_parameters())
     stage = iter(range(len(shift.cka)))
     rows, layers = [], []

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import torch
 
-from ftkit import tasks
+from ftkit import methods, tasks
 from ftkit.display import Record, count, record
 from ftkit.drift.measures import relative_change
 from ftkit.findings import Finding
@@ -117,7 +117,7 @@ def prove(
         The head's weights before the loop; by default zeros, as a `Classifier` is made.
     """
 
-    groups = tasks.classifier_groups(base)
+    groups = tasks.classifier_groups(model)
     now = {n: p.detach() for n, p in model.named_parameters()}
     head = {n: torch.zeros_like(now[n]) for n in groups["head"]} | dict(start or {})
     held = {id(p) for setting in optimizer.param_groups for p in setting["params"]}
@@ -146,9 +146,9 @@ def _proof(
     due: set[str],
 ) -> Proof:
 
-    groups = tasks.classifier_groups(base)
+    groups = tasks.classifier_groups(model)
     movable, words, sizes = plan.movable(groups), planned_words(plan, groups), group_sizes(model, groups)
-    before = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
+    before = {f"encoder.{n}": p for n, p in methods.start(base.encoder, plan).named_parameters()}
     after = dict(model.named_parameters())
     awake = _awake(model, groups, movable)
     rows, findings = [], []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 import torch
 
-from ftkit import baseline, evaluation, tasks
+from ftkit import baseline, evaluation, methods, tasks
 from ftkit.data import Rows, Splits
 from ftkit.display import count, record, seconds, size
 from ftkit.findings import Finding, FtkitError
@@ -96,8 +96,9 @@ def fit(
     Raises
     ------
     FtkitError
-        FT051 if the plan names a group that the model lacks; FT053 if a frozen weight moved; FT054 if nothing could
-        be learned because the head is frozen at zero; FT057 if it was stopped before there was anything to keep.
+        FT051 if the plan names a group that the model lacks; FT067 if its method finds no place there; FT053 if a
+        frozen weight moved; FT054 if nothing could be learned because the head is frozen at zero; FT057 if it was
+        stopped before there was anything to keep.
     """
     began = time.perf_counter()
     give_back_memory()
@@ -109,7 +110,8 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         model = tasks.Classifier(base, len(data.label_names))
-        groups = tasks.classifier_groups(base)
+        methods.attach(model.encoder, plan)
+        groups = tasks.classifier_groups(model)
         plan.apply(model, groups)
         if plan.start == "zero" and "head" not in plan.resolve(list(groups)):
             raise FtkitError(
@@ -134,9 +136,9 @@ def fit(
         except _Ended:
             raise FtkitError("FT057", "Stopped before the start was scored, so there is nothing to keep.") from None
         # Memory is what a small machine lacks: the start of the encoder is the base itself, not a copy of it.
-        start = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
-        start |= {f"head.{n}": p.detach().clone() for n, p in model.head.named_parameters()}
-        start = {n: start[n] for n, p in model.named_parameters() if p.requires_grad}
+        old = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
+        moving = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        start = {n: old[n] if n in old else p.detach().clone() for n, p in moving.items()}
 
         weights = _class_weights(data, plan)
         optimizer = make_optimizer(model, groups, plan)
