@@ -132,7 +132,6 @@ def test_the_scale_of_lora_falls_with_the_rank_and_of_rslora_with_its_root():
         m: attached(m)[0].encoder.encoder.layer[2].attention.self.query.scaling["default"] for m in ("lora", "rslora")
     }
     assert scale == {"lora": 16 / 4, "rslora": 16 / 2}
-    assert "use_dora" not in vars(attached("lora")[0].encoder)
 
 
 def test_only_the_seed_of_the_plan_decides_the_new_tensors():
@@ -295,6 +294,7 @@ def test_folded_into_the_weights_it_answers_the_same_without_any_new_tensor(meth
     base = base_of(architecture)
     assert [(n, type(m)) for n, m in merged.named_modules()] == [(n, type(m)) for n, m in base.encoder.named_modules()]
     assert group_parameters(merged) == base.groups
+    assert set(vars(merged)) == set(vars(base.encoder)), "nothing of the method is left behind"
     model.encoder = merged
     assert torch.allclose(logits(model, architecture), asked, atol=1e-5, rtol=0)
     model.encoder = base.encoder
