@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-
-import pandas as pd
+from collections.abc import Mapping, Sequence
 
 from ftkit.findings import Finding, FtkitError
 
@@ -16,16 +14,16 @@ _USUAL = {
 
 
 def choose(
-    frame: pd.DataFrame, where: str, wanted: Mapping[str, str | None]
-) -> tuple[pd.DataFrame, dict[str, str], list[Finding]]:
-    """Return `frame` with clean column names, the column of each role, and findings on what had to be assumed.
+    header: Sequence[object], where: str, wanted: Mapping[str, str | None]
+) -> tuple[dict[str, int], dict[str, str], list[Finding]]:
+    """Return the position and the clean name of each role's column, and findings on what had to be assumed.
 
     Invisible characters and outer white space are taken off the column names.
 
     Parameters
     ----------
-    frame : DataFrame
-        As it was read.
+    header : sequence
+        The names of the columns as they were read.
     where : str
         What to call the source.
     wanted : mapping of str to str or None
@@ -37,7 +35,7 @@ def choose(
     FtkitError
         FT008 if a column is not there, is there twice, or cannot be guessed.
     """
-    before = [str(c) for c in frame.columns]
+    before = [str(c) for c in header]
     columns = [" ".join(c.replace("\ufeff", "").replace("\0", "").split()) for c in before]
     findings = []
     if changed := ", ".join(repr(b) for b, a in zip(before, columns, strict=True) if b != a):
@@ -60,7 +58,7 @@ def choose(
     if guessed:
         told = f"{where}: took column {' and '.join(guessed)}; name others by text= and label=."
         findings.append(Finding(code="FT005", message=told))
-    return frame.set_axis(columns, axis=1), chosen, findings
+    return {role: columns.index(column) for role, column in chosen.items()}, chosen, findings
 
 
 def _named(columns: list[str], name: str, role: str, where: str) -> str:

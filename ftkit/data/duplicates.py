@@ -16,6 +16,8 @@ RUN = 5  # characters; long enough to hold a piece of meaning, short enough to s
 COMPARED_CHARACTERS = 2_000
 #: A set of one form letter a thousand times over has half a million pairs; more than these are not kept.
 MAX_PAIRS = 1_000_000
+#: Of larger sets a draw of so many rows is compared: the time grows with their square, the memory by kilobytes a row.
+MAX_ROWS = 20_000
 _AT_A_TIME = 256  # rows compared with all others in one product, so that memory grows with the rows, not their square
 _EXAMPLES = 5
 
@@ -35,7 +37,7 @@ class NearDuplicates(Record):
     similarity : np.ndarray
         (n_pairs,) float64: the share of runs of characters that both texts of a pair have.
     complete : bool
-        False if the search ended early because there were too many pairs; every count is then "at least".
+        False if there were too many pairs, or too many rows to compare all; every count is then "at least".
     """
 
     data: Splits
@@ -88,16 +90,19 @@ class NearDuplicates(Record):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """FT028, if a valid or a test row has a near-duplicate in another split."""
+        """FT028, if a valid or a test row has a near-duplicate in another split; FT046, if not all were compared."""
+        drawn = f"{count(MAX_ROWS)} of {count(n)} rows" if (n := len(self._part)) > MAX_ROWS else ""
+        found = (Finding(code="FT046", message=f"{self.data.name}: {drawn} were compared."),) if drawn else ()
         if not self.across.any():
-            return ()
+            return found
         told = " and ".join(
             f"{count(n)} of {count(len(part))} {part.name} rows ({percent(n / len(part))})"
             for part in self.data.parts[1:]
             if (n := len(self.twins(part.name)))
         )
         what = f"{told} have a near-duplicate in train" if told else "valid and test share near-duplicates"
-        return (Finding(code="FT028", message=f"{self.data.name}: {what} (similarity {self.threshold:g} or more)."),)
+        told = f"{self.data.name}: {what} (similarity {self.threshold:g} or more)."
+        return (Finding(code="FT028", message=told), *found)
 
     def summary(self) -> str:
         least = "" if self.complete else "at least "
@@ -149,7 +154,8 @@ def near_duplicates(data: Splits, *, threshold: float = 0.8) -> NearDuplicates:
     """Find the texts that are almost the same: pairs that share most of their runs of five characters.
 
     The similarity is the number of runs that both texts have, divided by the number that either has (Jaccard's), of
-    texts without case and with white space collapsed. Every pair is compared, none is missed.
+    texts without case and with white space collapsed. Every pair is compared, none is missed; of more than 20,000
+    rows, every pair of a draw.
 
     Parameters
     ----------
@@ -171,11 +177,11 @@ def near_duplicates(data: Splits, *, threshold: float = 0.8) -> NearDuplicates:
 
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; it must be above 0 and at most 1")
-    texts = [f" {normalised(t)[:COMPARED_CHARACTERS]} " for t in data.joined().texts]
-    vectorizer = HashingVectorizer(
-        analyzer="char", ngram_range=(RUN, RUN), lowercase=False, binary=True, norm=None, alternate_sign=False,
-        dtype=np.int32,
-    )  # fmt: skip
+    every = data.joined()
+    drawn = np.sort(np.random.default_rng(0).permutation(len(every))[:MAX_ROWS])
+    texts = [f" {normalised(t)[:COMPARED_CHARACTERS]} " for t in every.take(drawn).texts]
+    as_they_are = {"lowercase": False, "binary": True, "norm": None, "alternate_sign": False, "dtype": np.int32}
+    vectorizer = HashingVectorizer(analyzer="char", ngram_range=(RUN, RUN), **as_they_are)
     runs = vectorizer.transform(texts).tocsr()  # (n, 2**20), 1 where a text has a run
     by_run, size = runs.T.tocsr(), np.diff(runs.indptr)
     pairs, similarity, n_pairs = [np.empty((0, 2), dtype=np.int64)], [np.empty(0)], 0
@@ -188,8 +194,10 @@ def near_duplicates(data: Splits, *, threshold: float = 0.8) -> NearDuplicates:
         similarity.append(alike[keep])
         if (n_pairs := n_pairs + len(pairs[-1])) > MAX_PAIRS:
             break
-    found, alike = np.concatenate(pairs)[:MAX_PAIRS], np.concatenate(similarity)[:MAX_PAIRS]
-    order = np.lexsort((found[:, 1], found[:, 0], -alike))
-    return NearDuplicates(
-        data=data, threshold=threshold, pairs=found[order], similarity=alike[order], complete=n_pairs <= MAX_PAIRS
+    found, alike = drawn[np.concatenate(pairs)[:MAX_PAIRS]], np.concatenate(similarity)[:MAX_PAIRS]
+    order, complete = (
+        np.lexsort((found[:, 1], found[:, 0], -alike)),
+        max(n_pairs / MAX_PAIRS, len(every) / MAX_ROWS) <= 1,
     )
+    found, alike = found[order], alike[order]
+    return NearDuplicates(data=data, threshold=threshold, pairs=found, similarity=alike, complete=complete)

@@ -6,57 +6,87 @@ import codecs
 import difflib
 import io
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from ftkit.data import arrow
+from ftkit.data.lazy import of_column, through
 from ftkit.display import size
 from ftkit.findings import Finding, FtkitError
 
 #: Larger files would not fit beside a model into the memory of a small machine.
 MAX_BYTES = 500_000_000
-_SUFFIXES = ".csv, .tsv, .json, .jsonl, .ndjson, .xlsx or .parquet"
+#: Larger Parquet and Arrow files stay on disk unless asked otherwise: in memory their texts take several times as much.
+STREAM_BYTES = 50_000_000
+_SUFFIXES = ".csv, .tsv, .json, .jsonl, .ndjson, .xlsx, .parquet or .arrow"
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 #: Encodings that office programs write; among more of them, a guess from a short text is often exotic and wrong.
 _CODE_PAGES = "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 shift_jis gb18030 big5 cp949 euc_jp".split()
 _CENTRAL_EUROPEAN = {"Polish", "Czech", "Slovak", "Hungarian", "Croatian", "Slovene", "Romanian"}
 #: How others name the splits of a DatasetDict.
-_SPLIT_NAMES = {"train": "train", "training": "train", "test": "test"} | dict.fromkeys(
-    ("valid", "validation", "val", "dev"), "valid"
-)
+_SPLIT_NAMES = dict(train="train", training="train", test="test", valid="valid", validation="valid")
+_SPLIT_NAMES |= dict(val="valid", dev="valid")
 
 
-def read(source: Any) -> tuple[dict[str, pd.DataFrame], str, list[Finding]]:
-    """Return the tables of `source` by split (`"all"` if it has none), what to call it, and what was noticed.
+def read(source: Any, stream: bool | None = None) -> tuple[Any, np.ndarray, bool, str, list[Finding]]:
+    """Return a DataFrame or Dataset, the split of each row, whether its texts stay on disk, its name, and findings.
+
+    Splits are places in (train, valid, test); rows that come with none are all of train.
 
     Parameters
     ----------
     source : str, Path, DataFrame, list of (text, label) pairs, datasets.Dataset or DatasetDict
         What `load_data` was given.
+    stream : bool, optional
+        Whether the texts stay on disk; None: if it is Parquet, Arrow or a Dataset of more than `STREAM_BYTES`.
 
     Raises
     ------
     FtkitError
-        FT001 no such file, FT002 empty, FT003 unknown form, FT007 malformed, FT026 too large.
+        FT001 no such file, FT002 empty, FT003 unknown form, FT007 malformed, FT026 too large, FT044 not for the disk.
     """
+    findings, n_bytes, where = [], 0, f"the {type(source).__name__}"
     if isinstance(source, str | Path):
-        frame, findings = _read_file(Path(source).expanduser())
-        return {"all": frame}, Path(source).name, findings
-    if isinstance(source, pd.DataFrame):
-        return {"all": source.reset_index(drop=True)}, "the DataFrame", []
-    if hasattr(source, "to_pandas") and hasattr(source, "features"):
-        return {"all": _from_dataset(source)}, "the Dataset", []
-    if isinstance(source, dict) and source and all(hasattr(part, "to_pandas") for part in source.values()):
-        return _from_dataset_dict(source), "the DatasetDict", []
+        path = Path(source).expanduser()
+        where, paths = path.name, arrow.find(path)
+        n_bytes = sum(p.stat().st_size for p in paths or [path] if p.is_file())
+        if n_bytes > MAX_BYTES and (stream is False or not paths):
+            todo = "save it as Parquet, which can stay on disk, or take a sample of its rows."
+            raise FtkitError("FT026", f"{where} has {size(n_bytes)}, expected at most {size(MAX_BYTES)}; {todo}")
+        mapped = paths and (stream or n_bytes > STREAM_BYTES or path.suffix.casefold() != ".parquet")
+        source, findings = _of_files(paths, where) if mapped else _read_file(path)
+    tables = source if isinstance(source, dict) else {"train": source}
+    if tables and all(hasattr(table, "features") for table in tables.values()):
+        n_bytes = n_bytes or sum(table.data.nbytes for table in tables.values())
+        if on_disk := n_bytes > STREAM_BYTES if stream is None else stream:
+            told = f"{where} has {size(n_bytes)}; its texts are read from disk as they are needed."
+            findings.append(Finding(code="FT045", message=told))
+        return *_joined(tables, where), on_disk, where, findings
+    if stream:
+        told = "stream=True is for Parquet and Arrow files, for folders of them and for Datasets"
+        raise FtkitError("FT044", f"{told}; save {where} as Parquet, or leave stream out.")
     if isinstance(source, Sequence) and not isinstance(source, bytes):
-        return {"all": _from_pairs(source)}, "the list", []
-    raise FtkitError(
-        "FT003",
-        f"A {type(source).__name__} is not a form of data that can be read; give a path, a DataFrame, "
-        "a list of (text, label) pairs, or a datasets.Dataset or DatasetDict.",
-    )
+        source = _from_pairs(source)
+    if not isinstance(source, pd.DataFrame):
+        told = f"A {type(source).__name__} is not a form of data that can be read; give a path, a DataFrame"
+        raise FtkitError("FT003", f"{told}, a list of (text, label) pairs, or a datasets.Dataset or DatasetDict.")
+    return source, np.zeros(len(source), dtype=np.int64), False, where, findings
+
+
+def cells(table: Any, at: int, *, on_disk: bool) -> Sequence[Any]:
+    """Return the cells of the column at a position of a DataFrame or Dataset; a `Lazy` if they stay on disk."""
+    if isinstance(table, pd.DataFrame):
+        return table.iloc[:, at].tolist()
+    name = table.column_names[at]
+    values, feature = of_column(table.with_format(None)[name]), table.features[name]
+    if hasattr(feature, "int2str"):  # a ClassLabel: numbers in the table, names in the schema; -1 is "no label"
+        values = through(values, lambda v, _: None if v is None or v < 0 else feature.int2str(int(v)))
+    return values if on_disk else list(values)
 
 
 def decode(raw: bytes, where: str) -> tuple[str, list[Finding]]:
@@ -98,25 +128,18 @@ def _encodings(raw: bytes) -> Iterator[str]:
 def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
     where, suffix = path.name, path.suffix.casefold()
     if path.is_dir():
-        raise FtkitError("FT003", f"{where!r} is a folder; name one file in it, such as {where}/data.csv.")
+        told = f"{where!r} is a folder without Parquet or Arrow files"
+        raise FtkitError("FT003", f"{told}; name one file in it, such as {where}/data.csv.")
     if not path.is_file():
         nearby = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(where, nearby, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the folder looked into was {path.parent.resolve().name!r}."
         raise FtkitError("FT001", f"There is no file named {str(path)!r}; {hint}")
-    if (n_bytes := path.stat().st_size) > MAX_BYTES:
-        told = f"{where} has {size(n_bytes)}, expected at most {size(MAX_BYTES)}; take a sample of its rows."
-        raise FtkitError("FT026", told)
-    if n_bytes == 0:
+    if path.stat().st_size == 0:
         raise FtkitError("FT002", f"{where} is empty: expected a header and rows, found 0 bytes.")
-    try:
-        if suffix == ".parquet":
-            return pd.read_parquet(path), []
-        if suffix in (".xlsx", ".xlsm"):
-            return _read_excel(path)
-    except Exception as error:  # the readers of both formats raise dozens of kinds for a file that is not theirs
-        told = f"{where} cannot be read as {suffix[1:]}: {_brief(error)}; save it anew, or as CSV."
-        raise FtkitError("FT007", told) from error
+    if suffix in (".parquet", ".xlsx", ".xlsm"):
+        with arrow.readable(path):
+            return (pd.read_parquet(path), []) if suffix == ".parquet" else _read_excel(path)
     if suffix not in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
         raise FtkitError("FT003", f"{where} ends in {suffix or 'nothing'!r}; expected {_SUFFIXES}; convert it to one.")
     text, findings = decode(path.read_bytes(), where)
@@ -132,11 +155,8 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
         # Read without a header, or pandas would rename a second column of the same name in silence.
         frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise FtkitError(
-            "FT007",
-            f"{where} cannot be read as a table: {_brief(error)}; a text that holds {separator!r}, a quote or a line "
-            "break must stand in double quotes.",
-        ) from error
+        told = f"{where} cannot be read as a table: {arrow.brief(error)}; a text that holds {separator!r}"
+        raise FtkitError("FT007", f"{told}, a quote or a line break must stand in double quotes.") from error
     return _with_header(frame), findings
 
 
@@ -161,7 +181,7 @@ def _read_json(text: str, where: str, *, lines: bool) -> pd.DataFrame:
                 content.append(json.loads(value))
         except (json.JSONDecodeError, RecursionError) as error:
             place = f"{where}, line {at + getattr(error, 'lineno', 1)}"
-            raise FtkitError("FT007", f"{place}: not valid JSON ({_brief(error)}); mend that line.") from error
+            raise FtkitError("FT007", f"{place}: not valid JSON ({arrow.brief(error)}); mend that line.") from error
     content = content if lines else content[0]
     if isinstance(content, dict) and len({len(v) if isinstance(v, list) else -1 for v in content.values()} - {-1}) == 1:
         columns = {k: v for k, v in content.items() if isinstance(v, list)}
@@ -174,11 +194,6 @@ def _read_json(text: str, where: str, *, lines: bool) -> pd.DataFrame:
     return pd.DataFrame.from_records(content).astype(object)
 
 
-def _brief(error: Exception) -> str:
-    first_line = (str(error) or type(error).__name__).strip().splitlines()[0]
-    return first_line.removeprefix("Error tokenizing data. C error: ")[:150]
-
-
 def _from_pairs(pairs: Sequence[Any]) -> pd.DataFrame:
     for number, pair in enumerate(pairs, start=1):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
@@ -187,22 +202,25 @@ def _from_pairs(pairs: Sequence[Any]) -> pd.DataFrame:
     return pd.DataFrame({"text": [p[0] for p in pairs], "label": [p[1] for p in pairs]}, dtype=object)
 
 
-def _from_dataset(dataset: Any) -> pd.DataFrame:
-    frame = dataset.to_pandas()
-    for column, feature in dataset.features.items():
-        if hasattr(feature, "int2str"):  # a ClassLabel: numbers in the table, names in the schema; -1 is "no label"
-            frame[column] = [feature.int2str(int(v)) if v is not None and v >= 0 else None for v in frame[column]]
-    return frame
+def _joined(source: Mapping[str, Any], where: str) -> tuple[Any, np.ndarray]:
+    """Return Datasets of several splits as one, and the split of each row."""
+    from datasets import concatenate_datasets
+
+    names = [_SPLIT_NAMES.get(str(key).casefold()) for key in source]
+    if other := [key for i, (key, name) in enumerate(zip(source, names, strict=True)) if name in (None, *names[:i])]:
+        known = f"expected one each of {', '.join(_SPLIT_NAMES)}; remove or rename it."
+        raise FtkitError("FT003", f"{where} has a split {other[0]!r}; {known}")
+    if "train" not in names:
+        raise FtkitError("FT003", f"{where} has the splits {', '.join(source)}; it needs one named 'train'.")
+    given = np.repeat([("train", "valid", "test").index(name) for name in names], list(map(len, source.values())))
+    return concatenate_datasets(list(source.values())), given
 
 
-def _from_dataset_dict(source: Any) -> dict[str, pd.DataFrame]:
-    tables = {}
-    for key, dataset in source.items():
-        name = _SPLIT_NAMES.get(str(key).casefold())
-        if name is None or name in tables:
-            known = f"expected one each of {', '.join(_SPLIT_NAMES)}; remove or rename it."
-            raise FtkitError("FT003", f"The DatasetDict has a split {key!r}; {known}")
-        tables[name] = _from_dataset(dataset)
-    if "train" not in tables:
-        raise FtkitError("FT003", f"The DatasetDict has the splits {', '.join(source)}; it needs one named 'train'.")
-    return tables
+def _of_files(paths: Sequence[Path], where: str) -> tuple[dict[str, Any], list[Finding]]:
+    """Return Parquet or Arrow files as Datasets: by split, if all of several are named like `train-00000-of-00002`."""
+    names = [re.split(r"[^a-z]", p.stem.casefold())[0] for p in paths]
+    named = len(paths) > 1 and "train" in names and set(names) <= set(_SPLIT_NAMES)
+    names = names if named else ["train"] * len(paths)
+    tables = {name: arrow.mapped([p for p, n in zip(paths, names, strict=True) if n == name]) for name in set(names)}
+    told = f"{where}: took {len(paths)} files as {'splits, by their names' if named else 'one table'}."
+    return tables, [Finding(code="FT005", message=told)] if len(paths) > 1 else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
-from collections import defaultdict
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ import numpy as np
 from ftkit import sources
 from ftkit.data import columns, files, repair
 from ftkit.data.cards import Card, data_sets
+from ftkit.data.lazy import numbered, picked, through
 from ftkit.data.rows import KINDS, PARTS, Rows
 from ftkit.data.sets import parse
 from ftkit.data.splits import Splits
-from ftkit.data.splitting import allocate, normalised, one_hot, units
+from ftkit.data.splitting import allocate, first_equal, hashed, joined, normalised, one_hot, units
 from ftkit.display import count, shorten
 from ftkit.findings import Finding, FtkitError
-
-_RANK = {"train": 0, "valid": 1, "test": 2, "all": 3}
 
 
 def load_data(
@@ -37,14 +36,16 @@ def load_data(
     draw: int = 0,
     seed: int = 0,
     split: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    stream: bool | None = None,
 ) -> Splits:
     """Return labelled texts, checked, mended and split so that no text and no group is in two splits.
 
     Parameters
     ----------
     source : str, Path, DataFrame, list, datasets.Dataset or DatasetDict
-        A name that `data_sets()` lists; a CSV, TSV, JSON, JSONL, Excel or Parquet file; a table; or a list of
-        (text, label) pairs. The splits of a DatasetDict are kept.
+        A name that `data_sets()` lists; a CSV, TSV, JSON, JSONL, Excel, Parquet or Arrow file; a folder of Parquet or
+        Arrow files; a table; or a list of (text, label) pairs. The splits of a DatasetDict are kept, and of files in
+        a folder if they are named after them.
     text, label : str, optional
         The columns of your own data; looked for by usual names when None.
     group : str, optional
@@ -63,11 +64,14 @@ def load_data(
         Decides the split and which rows `per_class` keeps.
     split : tuple of three floats
         The shares of train, valid and test; they sum to 1. Sets with fixed draws have their own.
+    stream : bool, optional
+        Whether the texts stay on disk, and memory hardly grows with the rows: for Parquet and Arrow. They do by
+        default in files of more than 50 MB. The splits are the same either way.
 
     Raises
     ------
     FtkitError
-        FT001 to FT026: one sentence on what was expected, what was found, where, and what to do.
+        FT001 to FT044: one sentence on what was expected, what was found, where, and what to do.
 
     >>> pairs = [(f"{word} {i}", word) for word in ("good", "bad") for i in range(10)]
     >>> load_data(pairs, name="words").summary()
@@ -87,9 +91,9 @@ def load_data(
             near = difflib.get_close_matches(source, shelf, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(shelf)}."
             raise FtkitError("FT023", f"There is neither a data set nor a file named {source!r}; {hint}")
-        table = _Table(source, wanted, several=kind == "multiple")
-        rows, given = table.rows(kind, order, name or table.where)
-        parts = _parts(rows, given, split, seed)
+        table = _Table(source, wanted, several=kind == "multiple", stream=stream)
+        rows = table.rows(kind, order, name or table.where)
+        parts = table.parts(rows, split, seed)
         table.look_at(parts)
         found = {"name": rows.source, "findings": tuple(table.findings), **parts}
     splits = Splits(seed=seed, **found)
@@ -109,20 +113,10 @@ def _named(card: Card, draw: int, seed: int, split: Sequence[float]) -> dict[str
     return rows.take(drawn[:, 0]).dealt(drawn[:, 1])
 
 
-def _parts(rows: Rows, given: Sequence[str], split: Sequence[float], seed: int) -> dict[str, Rows]:
-    """Cut the rows, keeping the splits that they came with and taking only those that are missing out of train."""
-    part_of = np.array([0 if part == "all" else PARTS.index(part) for part in given])
-    missing = [0, *(i for i in (1, 2) if not (part_of == i).any())]
-    own = np.flatnonzero(part_of == 0)
-    if len(missing) > 1:
-        train, shares = rows.take(own), np.array([split[i] for i in missing])
-        unit, wanted = units(train.texts, train.groups), one_hot(train.labels, rows.n_labels)
-        part_of[own] = np.array(missing)[allocate(wanted, unit, shares / shares.sum(), seed)]
-    return rows.dealt(part_of)
-
-
 class _Table:
     """A learner's rows on their way to `Rows`: as they were read, mended; then those that can be split are kept.
+
+    What is compared is held as numbers, eight to sixteen bytes a row; the texts themselves may stay on disk.
 
     Parameters
     ----------
@@ -132,109 +126,110 @@ class _Table:
         The columns that were asked for.
     several : bool
         Whether a row may have any number of labels.
+    stream : bool, optional
+        Whether the texts stay on disk.
     """
 
-    def __init__(self, source: Any, wanted: Mapping[str, str | None], *, several: bool) -> None:
-        tables, where, self.findings = files.read(source)
-        self.where = where
-        if (n_rows := sum(map(len, tables.values()))) < 3:
-            rows = "1 row" if n_rows == 1 else f"{n_rows} rows"
-            raise FtkitError("FT009", f"{where} has {rows} below its header; expected at least 3; add rows.")
-        cells: dict[str, list[Any]] = {"text": [], "label": [], "group": []}
-        self.given: list[str] = []  # the split that each row came with
-        for part, table in tables.items():
-            table, chosen, notes = columns.choose(table, where, wanted)
-            self.findings += [f for f in notes if f.message not in {g.message for g in self.findings}]
-            for role, column in chosen.items():
-                cells[role] += table[column].tolist()
-            self.given += [part] * len(table)
-        named = {role: f"{where}, column {column!r}" for role, column in chosen.items()}
-        self.column, self.groups = named["label"], None
-        self.texts, notes = repair.texts(cells["text"], named["text"])
-        self.labels, more = repair.labels(cells["label"], named["label"], several=several)
-        self.findings += notes + more
-        if "group" in chosen:
-            alone = [i for i, g in enumerate(cells["group"], start=1) if repair.is_missing(g)]
-            self.findings += repair.findings({"FT024": alone}, named["group"])
-            self.groups = [str(g).strip() for g in cells["group"]]
-            for i in alone:
-                self.groups[i - 1] = f"row {i}"
-        told = zip(self.texts, self.labels, strict=True)
-        self.keep = [i for i, (text, names) in enumerate(told) if text is not None and names is not None]
+    def __init__(self, source: Any, wanted: Mapping[str, str | None], *, several: bool, stream: bool | None) -> None:
+        table, self.given, on_disk, self.where, self.findings = files.read(source, stream)
+        if len(self.given) < 3:
+            rows = "1 row" if len(self.given) == 1 else f"{len(self.given)} rows"
+            raise FtkitError("FT009", f"{self.where} has {rows} below its header; expected at least 3; add rows.")
+        header = table.columns if hasattr(table, "columns") else table.column_names
+        at, chosen, notes = columns.choose(header, self.where, wanted)
+        self.findings += notes
+        cells = {role: files.cells(table, k, on_disk=on_disk) for role, k in at.items()}
+        titles = {role: f"{self.where}, column {column!r}" for role, column in chosen.items()}
+        self.column = titles["label"]
+        self.texts = through(cells["text"], lambda value, _: repair.mended(value))
+        # No text has a capital once it is normalised, so "A" can stand for none at all.
+        texts = repair.texts(cells["text"], titles["text"], self.findings)
+        self.text = hashed("A" if t is None else normalised(t) for t in texts)
+        self.labels, self.names, named = repair.labels(cells["label"], self.column, self.findings, several=several)
+        self.keep = np.flatnonzero((self.text != hashed("A")).any(axis=1) & named)
+        self.groups = self.group = None
+        if "group" in cells:
+            alone = {"FT024": array("q", (i for i, g in enumerate(cells["group"], start=1) if repair.is_missing(g)))}
+            self.findings += repair.findings(alone, titles["group"])
+            self.groups = through(cells["group"], _group)
+            self.group = hashed(self.groups)
 
-    def kept(self, values: Sequence[Any] | None) -> tuple | None:
-        """Return the values of the rows that are kept; None stays None."""
-        return None if values is None else tuple(values[i] for i in self.keep)
+    def units(self, rows: np.ndarray) -> np.ndarray:
+        """Return the unit of each of some rows, see `splitting.units`."""
+        return joined(self.text[rows], None if self.group is None else self.group[rows])
 
-    def drop(self, rows: Sequence[int], code: str, before: str, after: str = "") -> None:
+    def drop(self, rows: np.ndarray, code: str, before: str, after: str = "") -> None:
         """Drop rows, if there are any, and say so."""
-        if rows:
-            gone, told = set(rows), repair.numbered([i + 1 for i in rows])
-            self.keep = [i for i in self.keep if i not in gone]
+        if len(rows):
+            self.keep, told = np.setdiff1d(self.keep, rows), repair.numbered(rows + 1)
             self.findings.append(Finding(code=code, message=f"{self.where}: {before} {told}{after}."))
 
     def drop_repeats(self) -> None:
         """Keep the first of equal texts in each given split; drop a text altogether if its labels contradict."""
-        key, meanings = {i: normalised(self.texts[i]) for i in self.keep}, defaultdict(set)
-        for i in self.keep:
-            meanings[key[i]].add(self.labels[i])
-        if torn := [i for i in self.keep if len(meanings[key[i]]) > 1]:
-            others = " and others" if len({key[i] for i in torn}) > 1 else ""
-            self.drop(torn, "FT020", f"{shorten(self.texts[torn[0]], 50)!r}{others} had different labels; dropped")
-        first: dict[tuple[str, str], int] = {}
-        repeats = [i for i in self.keep if first.setdefault((self.given[i], key[i]), i) != i]
-        self.drop(repeats, "FT019", "dropped repeated texts in")
+        text, labels = first_equal(self.text[self.keep]), self.labels[self.keep]
+        # A random number for each label: sets of labels are equal if their sums are, but for a chance of 1 in 2 ** 63.
+        meaning = labels @ np.random.default_rng(0).integers(2**63, size=labels.shape[1])
+        if len(torn := np.flatnonzero(np.isin(text, text[meaning != meaning[text]]))):
+            others = " and others" if len(set(text[torn])) > 1 else ""
+            what = f"{shorten(self.texts[self.keep[torn[0]]], 50)!r}{others} had different labels; dropped"
+            self.drop(self.keep[torn], "FT020", what)
+        first = first_equal(np.column_stack([self.given[self.keep], self.text[self.keep]]))
+        self.drop(self.keep[first != np.arange(len(first))], "FT019", "dropped repeated texts in")
 
     def drop_leaks(self) -> None:
         """Drop rows whose text or group is in another given split too: test keeps its rows, then valid, then train."""
-        unit = units(self.kept(self.texts), self.kept(self.groups)).tolist()
-        latest: dict[int, int] = {}
-        for i, u in zip(self.keep, unit, strict=True):
-            latest[u] = max(latest.get(u, 0), _RANK[self.given[i]])
-        leaks = [i for i, u in zip(self.keep, unit, strict=True) if _RANK[self.given[i]] < latest[u]]
-        self.drop(leaks, "FT021", "dropped", ", counted through all splits")
+        unit, given = self.units(self.keep), self.given[self.keep]
+        latest = np.zeros(len(unit), dtype=np.int64)
+        np.maximum.at(latest, unit, given)
+        self.drop(self.keep[given < latest[unit]], "FT021", "dropped", ", counted through all splits")
 
     def drop_small(self, *, several: bool) -> None:
         """Drop labels that cannot be in all three splits, and fail if fewer than two remain."""
-        places: dict[str, set[int]] = defaultdict(set)
-        for i, u in zip(self.keep, units(self.kept(self.texts), self.kept(self.groups)).tolist(), strict=True):
-            for label in self.labels[i]:
-                places[label].add(u)
-        small = sorted(label for label, at in places.items() if len(at) < 3)
-        if len(places) - len(small) < 2:
-            found = ", ".join(f"{label!r} ({len(at)})" for label, at in sorted(places.items())[:5]) or "none"
-            least = f"at least 3 different {'groups' if self.groups else 'texts'} each"
-            told = f"expected two or more classes with {least}, found {found}; add rows, or name another column"
-            raise FtkitError("FT017", f"{self.column}: {told} by label=.")
+        unit, labels = self.units(self.keep), self.labels[self.keep].tocoo()
+        n_labels = len(self.names)
+        pairs = np.unique(unit[labels.row] * n_labels + labels.col)  # a unit and a label
+        places = np.bincount(pairs % n_labels, minlength=n_labels)
+        small = self.names[(places > 0) & (places < 3)].tolist()
+        if (places >= 3).sum() < 2:
+            there = [f"{name!r} ({n})" for name, n in zip(self.names, places, strict=True) if n]
+            least = f"at least 3 different {'texts' if self.groups is None else 'groups'} each"
+            told = f"expected two or more classes with {least}, found {', '.join(there[:5]) or 'none'}"
+            raise FtkitError("FT017", f"{self.column}: {told}; add rows, or name another column by label=.")
         if small:
             names = ", ".join(map(repr, small[:5])) + (f" and {count(len(small) - 5)} more" if len(small) > 5 else "")
             self.findings.append(Finding(code="FT016", message=f"{self.column}: dropped the label {names}."))
-        gone = set(small)
-        self.labels = [names and tuple(n for n in names if n not in gone) for names in self.labels]
-        self.keep = [i for i in self.keep if self.labels[i] or several]
+        self.labels, self.names = self.labels[:, places >= 3], self.names[places >= 3]
+        if not several:
+            self.keep = self.keep[np.diff(self.labels.indptr)[self.keep] > 0]
 
-    def rows(self, kind: str, order: Sequence[Any] | None, source: str) -> tuple[Rows, tuple[str, ...]]:
-        """Return what can be split, and the split that each row came with."""
-        several = kind == "multiple"
+    def rows(self, kind: str, order: Sequence[Any] | None, source: str) -> Rows:
+        """Return what can be split."""
         self.drop_repeats()
         self.drop_leaks()
-        self.drop_small(several=several)
-        labels = self.kept(self.labels)
-        present = {name for names in labels for name in names}
-        ordered = kind == "ordered"
-        label_names = repair.ranked(present, order, self.column) if ordered else repair.sorted_names(present)
-        coded = np.array([[name in names for name in label_names] for names in labels], dtype=np.uint8)
-        rows = Rows(
+        self.drop_small(several=kind == "multiple")
+        place = {name: i for i, name in enumerate(self.names)}
+        names = repair.ranked(set(place), order, self.column) if kind == "ordered" else repair.sorted_names(set(place))
+        labels = self.labels[self.keep][:, [place[name] for name in names]]
+        return Rows(
             name="all",
-            texts=self.kept(self.texts),
-            labels=coded if several else coded.argmax(1),
-            label_names=label_names,
+            texts=picked(self.texts, self.keep),
+            labels=labels.toarray() if kind == "multiple" else labels.indices,
+            label_names=names,
             kind=kind,
-            groups=self.kept(self.groups),
-            ids=tuple(f"row-{i + 1}" for i in self.keep),
+            groups=picked(self.groups, self.keep),
+            ids=numbered("row", self.keep + 1),
             source=source,
         )
-        return rows, self.kept(self.given)
+
+    def parts(self, rows: Rows, split: Sequence[float], seed: int) -> dict[str, Rows]:
+        """Cut the rows, keeping the splits that they came with and taking only those that are missing out of train."""
+        part_of = self.given[self.keep]
+        missing = [0, *(i for i in (1, 2) if not (part_of == i).any())]
+        if len(missing) > 1:
+            own, shares = np.flatnonzero(part_of == 0), np.array([split[i] for i in missing])
+            wanted = one_hot(rows.labels[own], rows.n_labels)
+            part_of[own] = np.array(missing)[allocate(wanted, self.units(self.keep[own]), shares / shares.sum(), seed)]
+        return rows.dealt(part_of)
 
     def look_at(self, parts: Mapping[str, Rows]) -> None:
         """Fail if a split is empty, and say so if one lacks a label."""
@@ -246,3 +241,7 @@ class _Table:
                 lacking = ", ".join(repr(part.label_names[j]) for j in np.flatnonzero(part.counts == 0)[:5])
                 told = f"{self.where}: {name} has no row with the label {lacking}."
                 self.findings.append(Finding(code="FT027", message=told))
+
+
+def _group(value: Any, i: int) -> str:
+    return f"row {i + 1}" if repair.is_missing(value) else str(value).strip()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
 
 from ftkit.display import count, shorten
 from ftkit.findings import Finding, FtkitError
@@ -15,7 +20,10 @@ from ftkit.findings import Finding, FtkitError
 MAX_CHARACTERS = 1_000_000
 #: More distinct labels than this are an identifier or a measurement, not classes.
 MAX_LABELS = 1_000
+#: A column with more ways of writing them is not read to its end: each would be kept, in a file of any size.
+MAX_SPELLINGS = 100 * MAX_LABELS
 _STANDS_FOR_NOTHING = {"nan", "null", "none", "n/a", "#n/a", "<na>", "nat"}
+_Numbers = functools.partial(array, "q")  # of rows: eight bytes each, where a list has forty
 _UNREADABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot write
 _MENDED = {
     "FT010": "dropped blank texts",
@@ -49,62 +57,66 @@ def is_missing(value: Any) -> bool:
     return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
 
 
-def texts(values: Sequence[Any], where: str) -> tuple[list[str | None], list[Finding]]:
-    """Return each cell as a text, or None where there is none.
+def mended(value: Any) -> str:
+    """Return a cell as a text: not too long, and nothing in it that cannot be read."""
+    return _UNREADABLE.sub("\ufffd", str(value)[:MAX_CHARACTERS])
+
+
+def texts(values: Iterable[Any], where: str, found: list[Finding]) -> Iterator[str | None]:
+    """Yield each cell as a text, or None where there is none; at the end `found` is longer by what was noticed.
 
     HTML and the like stay verbatim: what is shown is escaped when it is shown.
 
     Parameters
     ----------
-    values : sequence
+    values : iterable
         Cells: texts, some of them blank or numbers.
     where : str
         What to call the source and the column.
+    found : list of Finding
 
     Raises
     ------
     FtkitError
         FT011 if nearly all are numbers, FT012 if one is a list or another object.
     """
-    rows, mended, n_numbers = defaultdict(list), [], 0
+    rows, n_texts, n_numbers = defaultdict(_Numbers), 0, 0
     for row, value in enumerate(values, start=1):
         if is_missing(value) or (isinstance(value, str) and value.strip().casefold() in _STANDS_FOR_NOTHING):
             rows["FT010"].append(row)
-            mended.append(None)
+            yield None
             continue
         if not isinstance(value, str):
             if not _is_number(value):
-                found = f"found a {type(value).__name__} ({shorten(value, 40)}); join it into one text first."
-                raise FtkitError("FT012", f"{where}, row {row}: expected a text, {found}")
+                what = f"found a {type(value).__name__} ({shorten(value, 40)}); join it into one text first."
+                raise FtkitError("FT012", f"{where}, row {row}: expected a text, {what}")
             rows["FT011"].append(row)
             value = str(value)
-        n_numbers += _number(value) is not None
+        n_texts, n_numbers = n_texts + 1, n_numbers + (_number(value) is not None)
         if len(value) > MAX_CHARACTERS:
             rows["FT013"].append(row)
-            value = value[:MAX_CHARACTERS]
-        if _UNREADABLE.search(value):
+        if _UNREADABLE.search(value, 0, MAX_CHARACTERS):
             rows["FT025"].append(row)
-            value = _UNREADABLE.sub("\ufffd", value)
-        mended.append(value)
-    n_texts = sum(t is not None for t in mended)
+        yield mended(value)
     if n_texts and n_numbers > 0.9 * n_texts:
-        found = f"found numbers in {count(n_numbers)} of {count(n_texts)} rows"
-        raise FtkitError("FT011", f"{where}: expected texts, {found}; name the column of the texts by text=.")
-    return mended, findings(rows, where)
+        what = f"found numbers in {count(n_numbers)} of {count(n_texts)} rows"
+        raise FtkitError("FT011", f"{where}: expected texts, {what}; name the column of the texts by text=.")
+    found += findings(rows, where)
 
 
-def labels(values: Sequence[Any], where: str, *, several: bool) -> tuple[list[tuple[str, ...] | None], list[Finding]]:
-    """Return each cell as a tuple of label names, or None where there is no label.
+def labels(values: Iterable, where: str, found: list, *, several: bool) -> tuple[csr_array, np.ndarray, np.ndarray]:
+    """Return which labels each cell has, (n, n_names) of 0 and 1, their names, and which cells are labelled, (n,) bool.
 
     White space is collapsed, whole numbers written as floats become whole ("1.0" is "1"), and spellings that differ
-    by case alone become the most frequent of them.
+    by case alone become the most frequent of them. `found` becomes longer by what was noticed.
 
     Parameters
     ----------
-    values : sequence
+    values : iterable
         Cells: text, numbers or truth values; with `several`, also lists, or text separated by ";" or "|".
     where : str
         What to call the source and the column.
+    found : list of Finding
     several : bool
         Whether a row may have any number of labels.
 
@@ -113,38 +125,43 @@ def labels(values: Sequence[Any], where: str, *, several: bool) -> tuple[list[tu
     FtkitError
         FT012 if a cell is a list or another object where one label is expected, FT018 if there are too many labels.
     """
-    rows, cells = defaultdict(list), []
+    rows, number, flat, ends = defaultdict(_Numbers), {}, array("i"), _Numbers([0])
     for row, value in enumerate(values, start=1):
         listed = isinstance(value, list | tuple | set | frozenset) or type(value).__name__ == "ndarray"
+        entries = list(value) if listed and several else [value]
         if not listed and is_missing(value):
             rows["FT014"].append(row)
-            cells.append(None)
-            continue
-        entries = list(value) if listed and several else [value]
-        if several and isinstance(value, str):
+            entries = []
+        elif several and isinstance(value, str):
             entries = re.split(r"[;|]", value)
         for entry in entries:
             if not isinstance(entry, str) and not _is_number(entry):
-                raise FtkitError(
-                    "FT012",
-                    f"{where}, row {row}: expected one label, found a {type(entry).__name__} ({shorten(entry, 40)}); "
-                    "write it as a text or a number, or give kind='multiple' if a text may have several labels.",
-                )
-        cells.append([str(e) for e in entries if not is_missing(e)])
-    name_of = _spellings(Counter(name for cell in cells if cell for name in cell))
-    found = findings(rows, where)
+                what = f"expected one label, found a {type(entry).__name__} ({shorten(entry, 40)}); write it as a text"
+                todo = "or a number, or give kind='multiple' if a text may have several labels."
+                raise FtkitError("FT012", f"{where}, row {row}: {what} {todo}")
+        flat.extend(number.setdefault(str(e), len(number)) for e in entries if not is_missing(e))
+        ends.append(len(flat))
+        if len(number) > MAX_SPELLINGS:
+            break  # it will be refused, and may have a name for every row to come
+    name_of = _spellings(Counter(dict(zip(number, np.bincount(flat).tolist(), strict=True))))
+    found += findings(rows, where)
     if changed := [(before, after) for before, after in name_of.items() if before != after]:
         pairs = ", ".join(f"{shorten(before, 40)!r} as {shorten(after, 40)!r}" for before, after in changed[:5])
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         found.append(Finding(code="FT015", message=f"{where}: took {pairs}{more}."))
-    names, n_rows = set(name_of.values()), sum(cell is not None for cell in cells)
-    if len(names) > MAX_LABELS or (len(names) > 20 and len(names) > n_rows / 2):
-        raise FtkitError(
-            "FT018",
-            f"{where}: expected a few classes, found {count(len(names))} different labels in {count(n_rows)} rows, "
-            "which look like an identifier or a measurement; name the column of the classes by label=.",
+    names, labelled = sorted(set(name_of.values())), np.ones(len(ends) - 1, dtype=bool)
+    labelled[np.array(rows["FT014"], dtype=np.int64) - 1] = False
+    if len(names) > MAX_LABELS or len(number) > MAX_SPELLINGS or len(names) > max(20, labelled.sum() / 2):
+        what = (
+            f"found {count(len(names))} different labels in {count(labelled.sum())} rows, which look like an identifier"
         )
-    return [None if cell is None else tuple(sorted({name_of[e] for e in cell})) for cell in cells], found
+        todo = "or a measurement; name the column of the classes by label=."
+        raise FtkitError("FT018", f"{where}: expected a few classes, {what} {todo}")
+    place = {name: i for i, name in enumerate(names)}
+    column = np.array([place[name_of[written]] for written in number], dtype=np.int32)[np.asarray(flat)]
+    has = csr_array((np.ones(len(flat), bool), column, np.asarray(ends)), shape=(len(labelled), len(names)))
+    has.sum_duplicates()  # of truth values: once true, always true
+    return has.astype(np.uint8), np.array(names, dtype=object), labelled
 
 
 def _spellings(written: Counter[str]) -> dict[str, str]:

@@ -6,14 +6,14 @@ import difflib
 import functools
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import field, replace
 
 import numpy as np
 import pandas as pd
 
-from ftkit.data.splitting import normalised, one_hot
+from ftkit.data.lazy import READ_ROWS, kept, numbered, picked, through
+from ftkit.data.splitting import first_equal, hashed, normalised, one_hot
 from ftkit.display import Record, count, record, shorten
 
 #: What labels may be: one class a text, any number of labels a text, or one grade out of a ranked few.
@@ -29,17 +29,17 @@ class Rows(Record):
     ----------
     name : str
         The split: `"train"`, `"valid"`, `"test"`.
-    texts : tuple of str
-        One text a row, as written in the source.
+    texts : sequence of str
+        One text a row, as written in the source: in memory a tuple; of a large file a `Lazy` that reads from disk.
     labels : np.ndarray
         (n,) int64 for kinds `"single"` and `"ordered"`; (n, n_labels) uint8 of 0 and 1 for `"multiple"`.
     label_names : tuple of str
         The name of each label; in rank order, lowest first, for kind `"ordered"`.
     kind : str
         `"single"`, `"multiple"` or `"ordered"`.
-    groups : tuple of str, optional
+    groups : sequence of str, optional
         Rows of one group are near-copies of each other (one licence, one disease) and stay in one split.
-    ids : tuple of str, optional
+    ids : sequence of str, optional
         A name for each row, unique; numbered by default.
     source : str
         The name of the data set.
@@ -55,12 +55,12 @@ class Rows(Record):
     """
 
     name: str
-    texts: tuple[str, ...]
+    texts: Sequence[str]
     labels: np.ndarray
     label_names: tuple[str, ...]
     kind: str = "single"
-    groups: tuple[str, ...] | None = None
-    ids: tuple[str, ...] = ()
+    groups: Sequence[str] | None = None
+    ids: Sequence[str] = ()
     source: str = ""
     # One list shared by every copy that take() makes: looking at half of a test split is looking at it.
     _opened: list[int] = field(default_factory=lambda: [0])
@@ -77,15 +77,14 @@ class Rows(Record):
         if n and not (labels.min() >= 0 and labels.max() < top):
             raise ValueError(f"Rows.labels runs from {labels.min()} to {labels.max()}; it must be from 0 to {top - 1}")
         labels.flags.writeable = False
-        ids = tuple(self.ids) or tuple(f"{self.name}-{i}" for i in range(n))
-        groups = None if self.groups is None else tuple(self.groups)
-        for key, value in (("ids", ids), ("groups", groups)):
+        ids = kept(self.ids) if len(self.ids) else numbered(self.name, np.arange(n))
+        for key, value in (("ids", ids), ("groups", self.groups)):
             if value is not None and len(value) != n:
                 raise ValueError(f"Rows.{key} has {len(value)} entries for {n} texts")
-        if len(set(ids)) != n:
-            raise ValueError(f"Rows.ids must be unique; {Counter(ids).most_common(1)[0][0]!r} occurs twice")
-        kept = {"texts": tuple(self.texts), "label_names": tuple(self.label_names), "groups": groups}
-        vars(self).update(kept, labels=labels, ids=ids)
+        if (again := np.flatnonzero(first_equal(hashed(ids)) != np.arange(n))).size:
+            raise ValueError(f"Rows.ids must be unique; {ids[again[0]]!r} occurs twice")
+        vars(self).update(texts=kept(self.texts), labels=labels, groups=kept(self.groups), ids=ids)
+        vars(self)["label_names"] = tuple(self.label_names)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -114,22 +113,17 @@ class Rows(Record):
         """Return the rows at `indices` (positions, or a mask of truth values); the count of openings is shared."""
         at = np.asarray(indices)
         at = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)
-        return replace(
-            self,
-            texts=tuple(self.texts[i] for i in at),
-            labels=self.labels[at],
-            groups=None if self.groups is None else tuple(self.groups[i] for i in at),
-            ids=tuple(self.ids[i] for i in at),
-        )
+        columns = {name: picked(getattr(self, name), at) for name in ("texts", "groups", "ids")}
+        return replace(self, labels=self.labels[at], **columns)
 
     def dealt(self, part_of: np.ndarray) -> dict[str, Rows]:
         """Return train, valid and test by name: the rows whose part, (n,), is 0, 1 and 2, none of them opened yet."""
         return {name: replace(self.take(part_of == i), name=name, _opened=[0]) for i, name in enumerate(PARTS)}
 
     @functools.cached_property
-    def _normalised(self) -> tuple[str, ...]:
-        # Kept, so that a search in long texts answers while one types.
-        return tuple(map(normalised, self.texts))
+    def _normalised(self) -> Sequence[str]:
+        # Kept, so that a search in long texts answers while one types; but not where the texts are on disk.
+        return through(self.texts, lambda text, _: normalised(text))
 
     def where(self, *, label: str | None = None, contains: str | None = None) -> Rows:
         """Return the rows with a label, with a piece of text, or with both.
@@ -156,10 +150,11 @@ class Rows(Record):
                 near = difflib.get_close_matches(label, self.label_names, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.label_names)}"
                 raise ValueError(f"there is no label {label!r}; {hint}")
-            keep &= one_hot(self.labels, self.n_labels)[:, self.label_names.index(label)] > 0
+            at = self.label_names.index(label)
+            keep &= self.labels[:, at] > 0 if self.kind == "multiple" else self.labels == at
         if contains is not None:
             wanted = normalised(contains)
-            keep &= np.array([wanted in t for t in self._normalised], dtype=bool)
+            keep &= np.fromiter((wanted in t for t in self._normalised), bool, len(self))
         return self.take(keep)
 
     def named_labels(self) -> list[str]:
@@ -177,8 +172,15 @@ class Rows(Record):
     def fingerprint(self) -> str:
         """Return the sha256 (hex) of texts, labels and label names: equal rows, equal fingerprint."""
         # ASCII JSON, because a text may hold half a surrogate pair, which UTF-8 cannot write.
-        content = json.dumps([self.kind, self.label_names, self.texts, self.labels.tolist()])
-        return hashlib.sha256(content.encode("ascii")).hexdigest()
+        told = hashlib.sha256(json.dumps([self.kind, self.label_names])[:-1].encode("ascii"))
+        for column in (self.texts, self.labels):  # a piece at a time: the same JSON as of all at once
+            for at in range(0, max(len(self), 1), READ_ROWS):
+                piece = column[at : at + READ_ROWS]
+                piece = json.dumps(piece.tolist() if column is self.labels else list(piece))[1:-1]
+                told.update(f", {'' if at else '['}{piece}".encode("ascii"))
+            told.update(b"]")
+        told.update(b"]")
+        return told.hexdigest()
 
     def summary(self) -> str:
         of = f" of {self.source}" if self.source else ""

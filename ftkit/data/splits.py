@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ftkit.data.cards import Card, label_bars
 from ftkit.data.rows import PARTS, Rows
-from ftkit.data.splitting import allocate, at_most, normalised, one_hot, units
+from ftkit.data.splitting import allocate, at_most, first_equal, hashed, normalised, one_hot, units
 from ftkit.display import Record, count, record, shorten
 from ftkit.findings import Finding, FtkitError
 
@@ -53,18 +53,26 @@ class Splits(Record):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        seen: dict[tuple[str, str], str] = {}
         # Not part.name: rows taken out of train by hand are still called train, wherever they are put.
         for name, part in zip(PARTS, self.parts, strict=True):
             if not len(part):
                 raise ValueError(f"Splits.{name} of {self.name!r} has no rows; each split needs at least one")
             if (part.kind, part.label_names) != (self.kind, self.label_names):
                 raise ValueError(f"Splits.{name} of {self.name!r} differs from train in kind or label names")
-            keys = [("id", i) for i in part.ids] + [("text", normalised(t)) for t in part.texts]
-            for key in dict.fromkeys(keys + [("group", g) for g in part.groups or ()]):
-                if (other := seen.setdefault(key, name)) != name:
-                    what = f"The {key[0]} {shorten(key[1], 60)!r} of {self.name!r} is in both {other} and {name}"
-                    raise FtkitError("FT021", f"{what}; remove it from one of them, or let ftkit split the rows.")
+        self._prove("id", [p.ids for p in self.parts], str)
+        self._prove("text", [p.texts for p in self.parts], normalised)
+        self._prove("group", [p.groups or () for p in self.parts], str)
+
+    def _prove(self, what: str, columns: Sequence[Sequence[str]], key: Callable[[str], str]) -> None:
+        """Prove that no value is in two splits: by their hashes, and what those show is looked at before it is told."""
+        first = first_equal(hashed(key(value) for column in columns for value in column))
+        part, start = np.repeat([0, 1, 2], [len(c) for c in columns]), np.cumsum([0, *map(len, columns)])
+        for i in np.flatnonzero(part[first] != part).tolist():
+            one, other = (columns[part[k]][k - start[part[k]]] for k in (first[i], i))
+            if key(one) == key(other):
+                where = f"in both {PARTS[part[first[i]]]} and {PARTS[part[i]]}"
+                told = f"The {what} {shorten(key(other), 60)!r} of {self.name!r} is {where}"
+                raise FtkitError("FT021", f"{told}; remove it from one of them, or let ftkit split the rows.")
 
     @property
     def parts(self) -> tuple[Rows, Rows, Rows]:
@@ -140,16 +148,11 @@ class Splits(Record):
 
     def joined(self) -> Rows:
         """Return the rows of all three splits as one, train first and test last."""
-        grouped = all(p.groups is not None for p in self.parts)
-        return replace(
-            self.train,
-            name="all",
-            texts=sum((p.texts for p in self.parts), ()),
-            labels=np.concatenate([p.labels for p in self.parts]),
-            groups=sum((p.groups for p in self.parts), ()) if grouped else None,
-            ids=sum((p.ids for p in self.parts), ()),
-            _opened=[0],
-        )
+        (train, valid, test), grouped = self.parts, all(p.groups is not None for p in self.parts)
+        columns = ("texts", "ids", "groups") if grouped else ("texts", "ids")
+        every = {name: getattr(train, name) + getattr(valid, name) + getattr(test, name) for name in columns}
+        labels = np.concatenate([p.labels for p in self.parts])
+        return replace(train, **{"groups": None, **every}, name="all", labels=labels, _opened=[0])
 
     def shuffled(self, seed: int = 0) -> Splits:
         """Return the same rows dealt out at random, their groups forgotten: what a leak looks like.
@@ -181,9 +184,9 @@ class Splits(Record):
             If an id is unknown, or a split would be left empty.
         """
         gone = set(ids)
-        if unknown := sorted(gone - {i for p in self.parts for i in p.ids}):
+        if unknown := sorted(gone.difference(*(p.ids for p in self.parts))):
             raise ValueError(f"{self.name} has no row {unknown[0]!r}")
-        return replace(self, **{p.name: p.take([k for k, i in enumerate(p.ids) if i not in gone]) for p in self.parts})
+        return replace(self, **{p.name: p.take(np.array([i not in gone for i in p.ids])) for p in self.parts})
 
     def fingerprint(self) -> str:
         """Return the sha256 (hex) of the three splits' fingerprints."""
@@ -198,7 +201,7 @@ class Splits(Record):
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         sizes = pd.DataFrame({"Split": [p.name for p in self.parts], "Rows": [count(len(p)) for p in self.parts]})
         if self.train.groups:
-            sizes["Groups"] = [count(len(set(p.groups))) for p in self.parts]
+            sizes["Groups"] = [count(len(np.unique(first_equal(hashed(p.groups))))) for p in self.parts]
         sizes["Opened for scoring"] = [p.opened for p in self.parts]
         labels = {"Label": self.label_names} | {p.name.capitalize(): map(count, p.counts) for p in self.parts}
         more = f" (the first {_SHOWN} of {self.n_labels})" if self.n_labels > _SHOWN else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ftkit import plots
+from ftkit.data.splitting import hashed
 from ftkit.display import Record, count, record, size
 from ftkit.findings import FtkitError
 
@@ -22,8 +24,50 @@ from ftkit.findings import FtkitError
 PAD_TO = 8
 #: Vectors that a `Base` remembers (at 384 numbers each, 30 MB), so that probe and LP-FT encode the same texts once.
 KEPT_ROWS = 20_000
+_AT_A_TIME = 1_000  # texts: a tokenizer answers in Python's numbers, ten times the memory of what is kept
 _BLOCK = re.compile(r"(?:^|\.)(?:layer|layers|h|blocks?)\.(\d+)\.")
 _EMBEDDING = re.compile(r"embed|wte|wpe|relative_attention_bias")
+
+
+class Tokens(Sequence):
+    """The token ids of texts, kept in one array: four bytes each, and eight a text.
+
+    Parameters
+    ----------
+    flat : np.ndarray
+        (n_tokens,) int32: the ids of all texts, one text after the other.
+    starts : np.ndarray
+        (n + 1,) int64: where each text begins in `flat`, and where the last one ends.
+
+    >>> ids = Tokens(np.array([2, 7, 3, 2, 3], dtype=np.int32), np.array([0, 3, 5]))
+    >>> ids[1].tolist(), ids.lengths.tolist(), [len(i) for i in ids[[1, 0, 1]] + ids[:1]]
+    ([2, 3], [3, 2], [2, 3, 2, 3])
+    """
+
+    def __init__(self, flat: np.ndarray, starts: np.ndarray) -> None:
+        self.flat, self.starts = flat, starts
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many tokens each text has, (n,) int64."""
+        return np.diff(self.starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, which: Any) -> Any:
+        """Return a view of one text's ids, (tokens,) int32; for a slice, a mask or several rows other `Tokens`."""
+        if isinstance(which, int | np.integer):
+            row = range(len(self))[which]
+            return self.flat[self.starts[row] : self.starts[row + 1]]
+        rows = np.arange(len(self))[which]
+        return Tokens(
+            np.concatenate([self.flat[:0], *map(self.__getitem__, rows)]), np.cumsum([0, *self.lengths[rows]])
+        )
+
+    def __add__(self, other: Tokens) -> Tokens:
+        starts = np.concatenate([self.starts, self.starts[-1] + other.starts[1:]])
+        return Tokens(np.concatenate([self.flat, other.flat]), starts)
 
 
 @record
@@ -71,11 +115,16 @@ class Base(Record):
         """Number of parameters of the encoder."""
         return sum(p.numel() for p in self.encoder.parameters())
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Return the token ids of each text, special tokens included, cut to `max_tokens`."""
-        if not (texts := several(texts)):
-            return []
-        return self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        texts, flat, starts = several(texts), array("i"), array("q", [0])
+        cut = {"truncation": True, "max_length": self.max_tokens}
+        for at in range(0, len(texts), _AT_A_TIME):
+            told = self.tokenizer(list(texts[at : at + _AT_A_TIME]), **cut, return_attention_mask=False)
+            for ids in told["input_ids"]:
+                flat.extend(ids)
+                starts.append(len(flat))
+        return Tokens(np.asarray(flat, dtype=np.int32), np.asarray(starts, dtype=np.int64))
 
     def padded(self, length: int, limit: int | None = None) -> int:
         """Return the length that texts of up to `length` tokens are padded to; `limit` is `max_tokens` by default."""
@@ -110,7 +159,8 @@ class Base(Record):
 
         # The key is the whole call, not the text: batch mates change the last bits, and a result must not depend on
         # what was asked before.
-        if (key := (tuple(texts), batch_size)) not in self._encoded:
+        texts = several(texts)
+        if (key := (hashed(texts).tobytes(), batch_size)) not in self._encoded:
             self.encoder.eval()
             pooled = functools.partial(pool, self.encoder, pooling=self.pooling)
             with torch.inference_mode():
@@ -199,7 +249,7 @@ def in_batches(
     `batch_of` makes the batch of some row numbers, where it is not made of their tokens.
     """
 
-    order = np.argsort([len(i) for i in ids], kind="stable")
+    order = np.argsort(np.fromiter(map(len, ids), np.int64), kind="stable")
     out = np.zeros((len(ids), width), dtype=np.float32)
     for start in range(0, len(order), batch_size):
         if before_batch:
@@ -210,8 +260,8 @@ def in_batches(
     return out
 
 
-def several(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return texts as a tuple; raise `TypeError` for a single one."""
+def several(texts: Iterable[str]) -> Sequence[str]:
+    """Return texts as a sequence; raise `TypeError` for a single one."""
     if isinstance(texts, str):
         raise TypeError("expected a list of texts, found a single one; write [text]: a string is read letter by letter")
-    return tuple(texts)
+    return texts if isinstance(texts, Sequence) else tuple(texts)

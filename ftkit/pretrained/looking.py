@@ -209,17 +209,17 @@ def trace(base: Base, text: str) -> Trace:
     A. Vaswani et al., Attention Is All You Need (NeurIPS 2017), for the blocks.
     """
 
-    (ids,) = base.tokenize([text])
+    ids = torch.tensor(base.tokenize([text])[0])[None].long()
     base.encoder.eval()
     with torch.inference_mode():
-        found = _through(base, {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids)).long()})
+        found = _through(base, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
     shape, heads = tuple(found[0].shape[1:]), base.encoder.config.num_attention_heads
     words = {
         "embeddings": "each number picks its row of the table; its place in the text is added",
         "block 0": f"each piece looks at all pieces ({heads} ways at once), then is rewritten on its own",
     }
     how = "the mean of the pieces' vectors" if base.pooling == "mean" else "the vector of the first piece"
-    steps = [("text", "as it was written", (len(text),)), ("tokens", "a number for each piece", (len(ids),))]
+    steps = [("text", "as it was written", (len(text),)), ("tokens", "a number for each piece", tuple(ids[0].shape))]
     steps += [(s, words.get(s, "the same again, with weights of its own"), shape) for s in stages(base)]
     moved = [1 - torch.cosine_similarity(a, b, dim=-1).mean().item() for a, b in pairwise(found)]
     return Trace(
