@@ -168,7 +168,7 @@ class Bench:
             last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             return {"failed": last[0] if last else f"ended with status {process.returncode}"}
         result = json.loads(found.read_text(encoding="utf-8"))
-        return {**result, **within(result.pop("began"), result.pop("ended"), spawned, samples)}
+        return {**within(result.pop("began"), result.pop("ended"), spawned, samples), **result}
 
 
 def within(began: float, ended: float, spawned: float, samples: list[tuple[float, int]]) -> dict[str, float]:

@@ -151,7 +151,7 @@ EXPERIMENTS = {
         peers=(*TRAINER, "Trainer by hand", "fastai", "SetFit", "scikit-learn"),
         rates=(3e-4, 1e-3, 3e-3),
     ),
-    "top 1": Experiment(title="top 1 of 6 blocks, 5 epochs", train="top 1", epochs=5, rates=(1e-4, 3e-4, 1e-3)),
+    "top 1": Experiment(title="top 1 of 6 blocks, 5 epochs", train="top 1", epochs=5, rates_of="top 2"),
     "top 2": Experiment(
         title="top 2 of 6 blocks, 5 epochs",
         train="top 2",
@@ -199,7 +199,7 @@ EXPERIMENTS = {
             epochs=1,
             peers=("Trainer by length",) if n < 50_000 else (),
             n_formats=1,
-            rates_of="top 1",
+            rates_of="top 2",
             n_rows=n,
             repeats=1,
         )

@@ -113,8 +113,12 @@ def choose(names: Sequence[str]) -> None:
                 tried = {}
                 for rate in EXPERIMENTS[name].rates:
                     found = bench.run(bench.job(name, variant, seed=0, rate=rate, dtype=dtype), keep_cache=True)
-                    tried[rate] = found.get("accuracy_test", 0.0)  # its rows are valid rows here, see `drawn`
-                    print(f"{name:<11} {module:<22} {rate:g}: {found.get('failed') or tried[rate]}", flush=True)
+                    if "failed" not in found:
+                        tried[rate] = found["accuracy_test"]  # of what are valid rows here, see `drawn`
+                    told = found.get("failed") or f"{tried[rate]:.4f}  ({found['seconds']:.1f} s)"
+                    print(f"{name:<11} {module:<22} {rate:g}: {told}", flush=True)
+                if not tried:
+                    continue
                 best = max(tried, key=tried.get)
                 kept.setdefault(name, {})[module] = {"lr": best, "tried": {f"{r:g}": a for r, a in tried.items()}}
                 path.parent.mkdir(exist_ok=True)

@@ -11,16 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from fastai.basics import (
-    Adam,
-    CrossEntropyLossFlat,
-    DataLoaders,
-    Learner,
-    ParamScheduler,
-    SchedLin,
-    accuracy,
-    combine_scheds,
-)  # fmt: skip
+from fastai.basics import Adam, CrossEntropyLossFlat, DataLoaders, Learner, accuracy
+from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds
 from fastai.callback.training import GradientClip
 from fastai.text.data import SortedDL
 from torch import nn
