@@ -194,7 +194,7 @@ def anon_bytes(pid: int) -> int:
 def drawn(per_class: int, *, choosing: bool) -> dict[str, Rows]:
     """Return the rows of a draw; to choose on, those of another draw, without what is in the measured test rows.
 
-    To choose on, `test` is all of that draw's *valid* rows: the more there are, the less chance chooses.
+    To choose on, `test` is what is left of that draw's *valid* rows: the more there are, the less chance chooses.
     """
     data = ft.load_data(DATA, draw=what.DRAW, per_class=per_class)
     if not choosing:
@@ -205,7 +205,9 @@ def drawn(per_class: int, *, choosing: bool) -> dict[str, Rows]:
         p.name: p.take([i for i, g in enumerate(p.groups) if g not in measured]) for p in (other.train, other.valid)
     }
     few = dataclasses.replace(other, **kept).limit(per_class)
-    return {"train": few.train, "valid": few.valid, "test": dataclasses.replace(kept["valid"], name="test")}
+    used = set(few.valid.ids)
+    rest = kept["valid"].take([i for i, row_id in enumerate(kept["valid"].ids) if row_id not in used])
+    return {"train": few.train, "valid": few.valid, "test": dataclasses.replace(rest, name="test")}
 
 
 def whole(n_rows: int) -> dict[str, Rows]:

@@ -35,14 +35,18 @@ class Variant:
         The setting in words, for the page.
     repeats : int
         At most so many: what no target is stated against is measured once.
+    rates : sequence of float, optional
+        The learning rates that `--choose` tries, where they are not the experiment's.
     """
 
     module: str
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str
     repeats: int = 3
+    rates: Sequence[float] = ()
 
 
+CONTRASTIVE_RATES = (2e-5, 5e-5, 1e-4)
 _GROUPED = {"sampling": "group_by_length"}
 VARIANTS = {
     "ftkit float32": Variant(module="ftkit", options={"dtype": "float32"}, note="`Plan(dtype='float32')`"),
@@ -67,11 +71,13 @@ VARIANTS = {
         note="head only: its logistic head on frozen vectors; everything: its contrastive tuning, which scores nothing "
         "on the way and is stopped when it has read as many texts as the others",
         repeats=1,
+        rates=CONTRASTIVE_RATES,
     ),
     "sentence-transformers": Variant(
         module="sentence_transformers",
         note="`BatchAllTripletLoss`, since its trainer has no loss for classes alone, then a logistic head",
         repeats=1,
+        rates=CONTRASTIVE_RATES,
     ),
     "fastai": Variant(
         module="fastai",
@@ -157,7 +163,7 @@ EXPERIMENTS = {
         train="top 2",
         epochs=5,
         peers=(*TRAINER, "Trainer by hand", "fastai"),
-        rates=(1e-4, 3e-4, 1e-3),
+        rates=(3e-4, 1e-3, 2e-3),
     ),
     "gradual": Experiment(
         title="gradual unfreezing down to the embeddings, 5 epochs",
@@ -172,7 +178,7 @@ EXPERIMENTS = {
         train="all",
         epochs=3,
         peers=(*TRAINER, "Trainer by hand", "fastai", "SetFit", "sentence-transformers"),
-        rates=(1e-4, 2e-4, 4e-4),
+        rates=(2e-4, 4e-4, 8e-4),
         warm=False,
     ),
     "lora": Experiment(

@@ -111,7 +111,7 @@ def choose(names: Sequence[str]) -> None:
                 if module == "sklearn" or (module == "setfit" and name == "head"):
                     continue
                 tried = {}
-                for rate in EXPERIMENTS[name].rates:
+                for rate in VARIANTS[variant].rates or EXPERIMENTS[name].rates:
                     found = bench.run(bench.job(name, variant, seed=0, rate=rate, dtype=dtype), keep_cache=True)
                     if "failed" not in found:
                         tried[rate] = found["accuracy_test"]  # of what are valid rows here, see `drawn`
