@@ -158,12 +158,15 @@ class Bench:
         with log.open("w", encoding="utf-8") as lines:
             command = [sys.executable, "-m", "benchmarks.one", str(told), str(found)]
             process = subprocess.Popen(command, cwd=ROOT, env=surroundings, stdout=lines, stderr=subprocess.STDOUT)
-            while process.poll() is None and time.monotonic() < spawned + LIMIT_S:
-                samples.append((time.monotonic(), anon_bytes(process.pid)))
-                time.sleep(SAMPLE_S)
-        if process.poll() is None:
-            process.kill()
-            return {"failed": f"took more than {LIMIT_S} s"}
+            try:
+                while process.poll() is None:
+                    if time.monotonic() > spawned + LIMIT_S:
+                        return {"failed": f"took more than {LIMIT_S} s"}
+                    samples.append((time.monotonic(), anon_bytes(process.pid)))
+                    time.sleep(SAMPLE_S)
+            finally:
+                process.kill()  # of one that has ended, nothing
+                process.wait()
         if not found.exists():
             last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             return {"failed": last[0] if last else f"ended with status {process.returncode}"}
