@@ -176,3 +176,27 @@ class Record:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+
+@record
+class Note(Record):
+    """A sentence or two, such as a hint, and code to read, where there is some.
+
+    Parameters
+    ----------
+    text, code : str
+    """
+
+    text: str
+    code: str = ""
+
+    def summary(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{self.text}\n\n{self.code}".strip()
+
+    def _repr_html_(self) -> str:
+        # Code may have to be scrolled: it is reachable by Tab, or the keyboard could not scroll it.
+        code = f'<pre tabindex="0"><code>{escape(self.code)}</code></pre>' if self.code else ""
+        return f'{_STYLE}<div class="ftkit"><p>{escape(self.text)}</p>{code}</div>'

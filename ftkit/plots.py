@@ -203,8 +203,7 @@ def curve(
         ax.axhline(reference[1], color="black", linestyle="--", linewidth=1, label=_plain(reference[0]))
         ax.legend(frameon=False, fontsize=8.5)
     ax.set_xticks(places, [_plain(v) for v in values], fontsize=8.5)
-    ax.set_xlabel(x_label, parse_math=False)
-    ax.set_ylabel(label, parse_math=False)
+    ax.set(xlabel=_plain(x_label), ylabel=_plain(label))
     return ax
 
 
@@ -233,6 +232,5 @@ def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float] | 
         ax.axvline(limit + 0.5, color="black", linestyle="--", linewidth=1, label=_plain(mark[0]))
         ax.legend(frameon=False, fontsize=8.5)
     more = f" (last bar: {edges[-2]:,.0f} or more)" if values.max() > edges[-1] else ""
-    ax.set_xlabel(label + more, parse_math=False)
-    ax.set_ylabel("texts")
+    ax.set(xlabel=_plain(label + more), ylabel="texts")
     return ax

@@ -55,8 +55,7 @@ class Checked(Record):
     findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "looked_for", tuple(sorted(set(self.looked_for))))
-        object.__setattr__(self, "findings", tuple(self.findings))
+        vars(self).update(looked_for=tuple(sorted(set(self.looked_for))), findings=tuple(self.findings))
         if unknown := sorted({f.code for f in self.findings} - set(self.looked_for)):
             raise ValueError(f"findings: {', '.join(unknown)} is not in looked_for={self.looked_for}")
 

@@ -131,20 +131,18 @@ def _proof(
         # Length is the measure, equality the proof: a change can be too small to show in a length.
         frozen = [n for n in names if n not in movable]
         strayed = [n for n in frozen if (moved if group == "head" else not torch.equal(before[n], after[n]))]
-        found = []
+        found = {}
         if n_held < n_planned:
-            told = f"the optimizer held {count(n_held)} of the {count(n_planned)} weights planned to move."
-            found.append(("FT058", told))
+            found["FT058"] = f"the optimizer held {count(n_held)} of the {count(n_planned)} weights planned to move."
         elif n_planned and not moved and group in due:
-            found.append(("FT058", "planned to move and in the optimizer, but no bit of it changed."))
+            found["FT058"] = "planned to move and in the optimizer, but no bit of it changed."
         if n_held > n_planned:
-            told = f"the optimizer held {count(n_held)} weights; the plan lets {count(n_planned)} move."
-            found.append(("FT052", told))
+            found["FT052"] = f"the optimizer held {count(n_held)} weights; the plan lets {count(n_planned)} move."
         if strayed:
-            found.append(("FT053", f"{len(strayed)} frozen tensors changed, such as {strayed[0]}."))
+            found["FT053"] = f"{len(strayed)} frozen tensors changed, such as {strayed[0]}."
         if group in awake:
-            found.append(("FT059", f"frozen, but in training mode, such as {awake[group]}."))
-        findings += [Finding(code=code, message=f"{group}: {told}") for code, told in found]
+            found["FT059"] = f"frozen, but in training mode, such as {awake[group]}."
+        findings += [Finding(code=code, message=f"{group}: {told}") for code, told in found.items()]
         rows.append((group, words[group], preview.sizes[group], n_planned, n_held, moved, not found))
     columns = ["group", "planned", "n_weights", "n_planned", "n_optimizer", "weights_moved", "agrees"]
     return Proof(name=name, groups=pd.DataFrame(rows, columns=columns), findings=tuple(findings))

@@ -113,11 +113,6 @@ class DataPanel(Panel):
         asked = {"label": self.label.value, "contains": self.contains.value}
         return {name: value for name, value in asked.items() if value}
 
-    @property
-    def _on_page(self) -> range:
-        """Positions in `value` of the rows on this page."""
-        return range(len(self.value))[self._page * ROWS_A_PAGE :][:ROWS_A_PAGE]
-
     def _filter(self) -> None:
         """Take the rows that the controls ask for, from their first page on."""
         asked, within = self._asked, self.twin_in.value
@@ -132,6 +127,7 @@ class DataPanel(Panel):
         name, texts, n_all = self.split.value, self.value.texts, len(getattr(self.data, self.split.value))
         last = max(0, len(texts) - 1) // ROWS_A_PAGE
         self._page = min(max(0, page), last)
+        self._on_page = range(len(texts))[self._page * ROWS_A_PAGE :][:ROWS_A_PAGE]  # positions in `value`
         self.earlier_button.disabled, self.later_button.disabled = self._page == 0, self._page == last
         self.row.options = [(f"{i + 1}: {shorten(texts[i], 80)}", i) for i in self._on_page]
         self.row.index, self.row.disabled = 0 if texts else None, not texts
@@ -208,8 +204,8 @@ def told_tokens(base: Base, text: str) -> str:
     cut = f"<b>{count(n_cut)}{more}</b> of them ({percent(n_cut / max(n, 1))}) are cut: dashed and struck through."
     start = max(0, base.max_tokens - _MOST_PIECES // 2) if n_cut else 0
     part = pieces[start : start + _MOST_PIECES]
-    told = f"<b>{count(n)}{more}</b> tokens; {escape(base.name)} reads up to {base.max_tokens}, so "
-    told += cut if n_cut else "all of it."
+    reads = f"reads up to {base.max_tokens}, so {cut if n_cut else 'all of it.'}"
+    told = f"<b>{count(n)}{more}</b> tokens; {escape(base.name)} {reads}"
     if len(part) < n or more:
         told += f" Here are {count(len(part))} of them, from token {count(start + 1)} on."
     return f'<p>{told}</p><p class="pieces">{boxes(part)}</p>'

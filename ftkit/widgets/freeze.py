@@ -55,11 +55,12 @@ class FreezePanel(Panel):
 
         depths = [(words, key) for key, (words, *_) in self._presets.items()]
         asked = next(key for key, (_, *given, _) in self._presets.items() if given == [start.train, start.tensors])
-        self.depth = _choice("What may move", depths, asked)
-        self.rate = _choice("Learning rate", _rates(RATES, start.lr), start.lr)
+        self.depth = ipywidgets.Dropdown(description="What may move", options=depths, value=asked)
+        self.rate = ipywidgets.Dropdown(description="Learning rate", options=_rates(RATES, start.lr), value=start.lr)
         self.epochs = ipywidgets.BoundedIntText(start.epochs, min=1, max=max(50, start.epochs), description="Epochs")
-        decays = [(f"{d:g}", d) for d in sorted({*DECAYS, start.layer_decay} - {1.0}, reverse=True)]
-        self.decay = _choice("Layer decay", [("1 (one rate for all)", 1.0), *decays], start.layer_decay)
+        decays = {*DECAYS, start.layer_decay} - {1.0}
+        offered = [("1 (one rate for all)", 1.0), *((f"{d:g}", d) for d in sorted(decays, reverse=True))]
+        self.decay = ipywidgets.Dropdown(description="Layer decay", options=offered, value=start.layer_decay)
         self.gradual = ipywidgets.Checkbox(start.gradual, description="Gradual unfreezing", indent=False)
         moves = start.resolve(groups)
         self.may_move = {g: ipywidgets.Checkbox(g in moves, description=f"{g} may move", indent=False) for g in groups}
@@ -67,7 +68,7 @@ class FreezePanel(Panel):
         for g in groups:
             rate = start.rates.get(g, start.head_lr if g == "head" else 0.0)
             offered = _rates(HEAD_RATES, rate) if g == "head" else [("as above", 0.0), *_rates(RATES, rate)]
-            self.rates[g] = _choice(f"Rate of {g}", offered, rate)
+            self.rates[g] = ipywidgets.Dropdown(description=f"Rate of {g}", options=offered, value=rate)
         self._weights, self._states = ({g: ipywidgets.HTML() for g in groups} for _ in range(2))
 
         controls = (self.depth, self.rate, self.epochs, self.decay, self.gradual)
@@ -169,8 +170,8 @@ class FreezePanel(Panel):
             told += " <b>As it stands, nothing can be learned: a frozen head of zeros always answers alike (FT054).</b>"
         self.status.value = announced(told)
         largest = max(preview.sizes.values())
-        epochs = range(plan.epochs, 0, -1)
-        joins = {g: epoch for epoch in epochs for g in plan.stage(list(preview.sizes), epoch)}  # where each first moves
+        # In which epoch each first moves.
+        joins = {g: epoch for epoch in range(plan.epochs, 0, -1) for g in plan.stage(list(preview.sizes), epoch)}
         for g, n in preview.sizes.items():
             moves = g in preview.trained
             self._weights[g].value = _bar(n, preview.moving[g] if moves else 0, largest)
@@ -181,10 +182,6 @@ class FreezePanel(Panel):
         self.may_move["head"].disabled = plan.start == "zero" and not stuck
         self.show_code()
         self.tell_listeners()
-
-
-def _choice(words: str, options: list[tuple[str, Any]], value: Any) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(description=words, options=options, value=value)
 
 
 def _rates(offered: tuple[float, ...], given: float) -> list[tuple[str, float]]:

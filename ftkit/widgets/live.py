@@ -78,10 +78,8 @@ class Live:
         """Draw the state as it is, with a sentence in the place of the progress, if one is given."""
         self._drawn_at = time.monotonic()
         done = 100 * self._step / max(1, self._n_steps)
-        bar = (
-            f'<div class="bar" role="progressbar" aria-label="Share of the steps that are done, in percent" '
-            f'aria-valuenow="{done:.0f}"><div style="width:{done:.1f}%"></div></div>'
-        )
+        told_by = f'aria-label="Share of the steps that are done, in percent" aria-valuenow="{done:.0f}"'
+        bar = f'<div class="bar" role="progressbar" {told_by}><div style="width:{done:.1f}%"></div></div>'
         charts = self._charts() if self._scored else ""
         self._shown.value = f'<div class="live">{bar}<p>{escape(told or self.progress)}</p>{charts}</div>'
 

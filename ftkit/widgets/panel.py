@@ -36,6 +36,10 @@ class Panel:
     """
 
     css_class = "ftkit-panel"
+    #: The record as the panel stands; None where there is nothing yet.
+    value: Any
+    #: The calls that do the same without a panel.
+    code: str
 
     def __init__(self, key: str = "") -> None:
         self.style = ipywidgets.HTML(_STYLE, layout={"display": "none"})
@@ -48,16 +52,6 @@ class Panel:
         _PLACES[self.css_class, key] = self
         if earlier is not None:
             earlier.retire()
-
-    @property
-    def value(self) -> Any:
-        """The record as the panel stands; None where there is nothing yet."""
-        raise NotImplementedError
-
-    @property
-    def code(self) -> str:
-        """The calls that do the same without a panel."""
-        raise NotImplementedError
 
     @property
     def static(self) -> Record:
@@ -151,9 +145,7 @@ def announced(markup: str) -> str:
     return f'<p role="status" aria-live="polite">{markup}</p>'
 
 
-def grid(
-    caption: str, columns: Mapping[str, str], rows: Iterable[Sequence[str]], chosen: Sequence[bool] | None = None
-) -> str:
+def grid(caption: str, columns: Mapping[str, str], rows: Iterable[Sequence[str]], chosen: Sequence[bool] = ()) -> str:
     """Return a table as HTML whose columns are as wide as their classes say, whatever is in them.
 
     Parameters
@@ -174,7 +166,5 @@ def grid(
         marked = ' class="chosen"' if chosen and chosen[i] else ""
         told = "".join(f'<td class="{look}">{cell}</td>' for look, cell in zip(looks, cells, strict=True))
         body += f'<tr{marked}><th scope="row">{name}</th>{told}</tr>'
-    return (
-        f'<div class="grid"><table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    above = f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+    return f'<div class="grid"><table>{above}<tbody>{body}</tbody></table></div>'

@@ -12,7 +12,7 @@ import pandas as pd
 from ftkit import baseline as baselines
 from ftkit import report, training
 from ftkit.data import Splits
-from ftkit.display import Record, count, escape, percent, record, seconds, shorten, table_html
+from ftkit.display import Note, Record, count, escape, percent, seconds, shorten, table_html
 from ftkit.evaluation import Evaluation, Predictor, evaluate
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
@@ -37,22 +37,6 @@ class Entry(NamedTuple):
     label: str
     answers: Evaluation
     row: tuple[Any, ...]
-
-
-@record
-class Untrained(Record):
-    """What a training panel shows before its first run.
-
-    Parameters
-    ----------
-    plan : Plan
-        What it would train.
-    """
-
-    plan: Plan
-
-    def summary(self) -> str:
-        return f"Nothing has been trained here yet. The plan: {self.plan.code()}"
 
 
 class TrainingPanel(Panel):
@@ -129,7 +113,7 @@ class TrainingPanel(Panel):
     @property
     def static(self) -> Record:
         """The run; before there is one, a sentence that says so."""
-        return self.value or Untrained(plan=self.plan)
+        return self.value or Note(text=f"Nothing has been trained here yet. The plan: {self.plan.code()}")
 
     def run_blocking(self) -> Run:
         """Train here and now, and return the run; one that is under way is waited for, and returned.
