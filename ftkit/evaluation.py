@@ -144,11 +144,10 @@ class Evaluation(Record):
     def summary(self) -> str:
         low, high = self.interval()
         unit = f"resampling {self.units.max() + 1} groups" if self.rows.groups is not None else "resampling rows"
-        return (
-            f"{self.name}: {percent(self.accuracy)} of {len(self.rows)} {self.rows.name} rows right "
-            f"({self.level:.0%} interval {100 * low:.1f} to {100 * high:.1f}, {unit}); "
-            f"the {self.rows.name} rows were opened {'once' if self.opened == 1 else f'{self.opened} times'}."
-        )
+        right = f"{percent(self.accuracy)} of {len(self.rows)} {self.rows.name} rows right"
+        interval = f"{self.level:.0%} interval {100 * low:.1f} to {100 * high:.1f}, {unit}"
+        opened = "once" if self.opened == 1 else f"{self.opened} times"
+        return f"{self.name}: {right} ({interval}); the {self.rows.name} rows were opened {opened}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         rows = [(name, getattr(self, metric), *self.interval(metric)) for metric, name in METRICS.items()]
@@ -180,8 +179,7 @@ def resample_weights(n_units: int) -> np.ndarray:
 
 def interval_of(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Return the percentile interval of resampled values."""
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return tuple(np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]).tolist())
 
 
 def evaluate(predictor: Predictor | Sequence[Predictor], rows: Rows, *, name: str | None = None) -> Evaluation:

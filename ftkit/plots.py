@@ -207,7 +207,7 @@ def curve(
     return ax
 
 
-def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float] | None = None) -> Axes:
+def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float]) -> Axes:
     """Draw how often whole numbers occur, those beyond a mark hatched.
 
     Parameters
@@ -217,20 +217,19 @@ def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float] | 
         the rest; the axis then says so.
     label : str
         What the values are, with their unit.
-    mark : tuple of str and float, optional
+    mark : tuple of str and float
         A name and a value to mark with a dashed line.
     """
-    ax, values = axes(), np.asarray(values, dtype=float)
-    edge = max(np.quantile(values, 0.95), 1.5 * mark[1] if mark else 1)
+    ax, values, (name, limit) = axes(), np.asarray(values, dtype=float), mark
+    edge = max(np.quantile(values, 0.95), 1.5 * limit)
     # Bars end at the mark and not around it: none is half this and half that.
-    step = mark[1] / max(1, round(mark[1] * 30 / edge)) if mark else edge / 30
+    step = limit / max(1, round(limit * 30 / edge))
     edges = np.arange(np.ceil(edge / step) + 1) * step + 0.5
-    shown, limit = np.clip(values, edges[0], edges[-1]), mark[1] if mark else np.inf
+    shown = np.clip(values, edges[0], edges[-1])
     ax.hist(shown[values <= limit], edges, color=BLUE)
-    if mark:
-        ax.hist(shown[values > limit], edges, color=ORANGE, hatch="//", edgecolor="white", label="beyond it")
-        ax.axvline(limit + 0.5, color="black", linestyle="--", linewidth=1, label=_plain(mark[0]))
-        ax.legend(frameon=False, fontsize=8.5)
+    ax.hist(shown[values > limit], edges, color=ORANGE, hatch="//", edgecolor="white", label="beyond it")
+    ax.axvline(limit + 0.5, color="black", linestyle="--", linewidth=1, label=_plain(name))
+    ax.legend(frameon=False, fontsize=8.5)
     more = f" (last bar: {edges[-2]:,.0f} or more)" if values.max() > edges[-1] else ""
     ax.set(xlabel=_plain(label + more), ylabel="texts")
     return ax

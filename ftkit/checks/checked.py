@@ -122,11 +122,10 @@ def check_baselines(simple: Evaluation | Sequence[Evaluation], tuned: Evaluation
     several, found = [simple] if isinstance(simple, Evaluation) else list(simple), []
     for result in (compare(one, tuned) for one in several):
         low, high = result.interval()
-        told = (
-            f"{result.before.name} has {percent(result.before.accuracy)}, {tuned.name} {percent(tuned.accuracy)}: a "
-            f"change of {points(result.difference())} points (95 % interval {points(low)} to {points(high)}) on the "
-            f"{len(tuned.rows)} {tuned.rows.name} rows. {_WORSE if result.verdict == WORSE else _LEVEL}"
-        )
+        scores = f"{result.before.name} has {percent(result.before.accuracy)}, {tuned.name} {percent(tuned.accuracy)}"
+        gain = f"{points(result.difference())} points (95 % interval {points(low)} to {points(high)})"
+        where = f"on the {len(tuned.rows)} {tuned.rows.name} rows"
+        told = f"{scores}: a change of {gain} {where}. {_WORSE if result.verdict == WORSE else _LEVEL}"
         if result.verdict != BETTER:
             found.append(Finding(code="FT071", message=told))
     opened = max(e.opened for e in (*several, tuned))

@@ -163,12 +163,10 @@ def _rules(run: Run) -> tuple[Rule, ...]:
     climbed = f"Training loss climbed back by {percent(climb)} of where it began ({in_errors:.1f} standard errors)."
     unrest = f"More than {percent(CLIMB)} and {CLIMB_ERRORS:g} standard errors is more than the unrest of batches."
     came_back = f"The loss on valid rose by {percent(back)} and came back down."
-    wobble = f"More than {percent(RISE)} is more than a wobble."
     alike = f"At the end {percent(right[-1])} of valid are right; always the same class gets {percent(constant)}."
     no_good = f"No better than that, and less than {percent(LEARNED)} off training loss: the steps were far too large."
     since = f"Since epoch {lowest} the loss on valid rose by {percent(rise)}, and accuracy there changed by "
     since += f"{points(gained)} points (one standard error: {100 * one_error:.1f})."
-    counts = f"More than {percent(RISE)} counts as a rise, {why}."
     changed = f"From its first stretch to its last, training loss changed by {points(-fell)} %."
     too_little = f"A fall of less than {percent(LEARNED)} means that the steps were too small or too few."
     to_come = f"More epochs would take about {percent(to_gain)} off the loss on valid."
@@ -177,9 +175,9 @@ def _rules(run: Run) -> tuple[Rule, ...]:
         first,
         second,
         Rule(ERRATIC, climb > CLIMB and in_errors > CLIMB_ERRORS, climbed, unrest),
-        Rule(ERRATIC, back > RISE, came_back, wobble),
+        Rule(ERRATIC, back > RISE, came_back, f"More than {percent(RISE)} is more than a wobble."),
         Rule(ERRATIC, fell < LEARNED and right[-1] <= constant, alike, no_good),
-        Rule(rose, rise > RISE, since, counts),
+        Rule(rose, rise > RISE, since, f"More than {percent(RISE)} counts as a rise, {why}."),
         Rule(UNDER, fell < LEARNED and not ended_low, changed, too_little),
         Rule(UNDER, to_gain > STILL_TO_GAIN, to_come, falling),
     )

@@ -56,20 +56,16 @@ class Lengths(Record):
         """FT029, if more than one text in twenty is cut."""
         if self.share_cut <= CUT_SHARE:
             return ()
-        told = (
-            f"{percent(self.share_cut)} of the {count(len(self.rows))} {self.rows.name} texts are longer than "
-            f"{self.max_tokens} tokens, and {percent(self.share_lost)} of all tokens are lost; "
-            f"{np.quantile(self.n_tokens, 0.95, method='inverted_cdf')} tokens would leave 95 % of the texts whole."
-        )
+        told = f"{percent(self.share_cut)} of the {count(len(self.rows))} {self.rows.name} texts are longer than "
+        told += f"{self.max_tokens} tokens, and {percent(self.share_lost)} of all tokens are lost; "
+        told += f"{np.quantile(self.n_tokens, 0.95, method='inverted_cdf')} tokens would leave 95 % of the texts whole."
         return (Finding(code="FT029", message=f"{self.rows.source or 'These rows'}: {told}"),)
 
     def summary(self) -> str:
         median, longest = int(np.median(self.n_tokens)), int(self.n_tokens.max())
-        return (
-            f"Half of the {count(len(self.rows))} {self.rows.name} texts have up to {count(median)} tokens, "
-            f"the longest has {count(longest)}. At {self.max_tokens} tokens, {percent(self.share_cut)} of the texts "
-            f"are cut and {percent(self.share_lost)} of all tokens are never read."
-        )
+        told = f"Half of the {count(len(self.rows))} {self.rows.name} texts have up to {count(median)} tokens, "
+        told += f"the longest has {count(longest)}. At {self.max_tokens} tokens, {percent(self.share_cut)} of the texts"
+        return f"{told} are cut and {percent(self.share_lost)} of all tokens are never read."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         rows = []

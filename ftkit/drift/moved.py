@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from ftkit import plots, tasks
 from ftkit.display import Record, percent, record
@@ -69,24 +70,22 @@ class Drift(Record):
         return f"{told}{zero}. At the top, {alike}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        groups = self.groups
-        shown = groups[["group", "planned"]].assign(**{"weights moved": groups["weights_moved"].map(_moved)})
-        shown["CKA with the base"] = [_digits(c, exact=1) for c in groups["cka"]]
-        shown["CKA by chance"] = [_digits(c) for c in groups["cka_chance"]]
-        shown["attention shift"] = [_digits(a, exact=0) for a in groups["attention_shift"]]
+        shown = self.groups[["group", "planned"]].assign(**{"weights moved": self.groups["weights_moved"].map(_moved)})
+        shown["CKA with the base"] = [_digits(c, exact=1) for c in self.groups["cka"]]
+        shown["CKA by chance"] = [_digits(c) for c in self.groups["cka_chance"]]
+        shown["attention shift"] = [_digits(a, exact=0) for a in self.groups["attention_shift"]]
         told = self.layers.assign(moved=self.layers["weights_moved"].map(_moved))
         wide = told.pivot(index="group", columns="layer", values="moved").fillna("")
         wide = wide.loc[self.layers["group"].unique(), [layer for layer in _LAYERS if layer in wide]].reset_index()
         return [("What moved, group by group (the input comes first)", shown), ("Weights moved, by layer", wide)]
 
     def picture(self) -> tuple[Figure, str]:
-        groups = self.groups
         columns = {
-            "weights moved (%)": 100 * groups["weights_moved"].where(groups["group"] != "head"),
-            "representation: 1 - CKA": 1 - groups["cka"],
-            "attention shift": groups["attention_shift"],
+            "weights moved (%)": 100 * self.groups["weights_moved"].where(self.groups["group"] != "head"),
+            "representation: 1 - CKA": 1 - self.groups["cka"],
+            "attention shift": self.groups["attention_shift"],
         }
-        figure = plots.stack_beside_bars(groups["group"], groups["planned"], columns)
+        figure = plots.stack_beside_bars(self.groups["group"], self.groups["planned"], columns)
         return figure, f"The model as a stack, input at the bottom, and how far each part moved. {self.summary()}"
 
 
@@ -175,7 +174,7 @@ def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
     return float(min(1.0, np.linalg.norm(y.T @ x) ** 2 / length)) if length > 0 else 0.0
 
 
-def attention_shift(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+def attention_shift(before: Tensor, after: Tensor) -> Tensor:
     """Return what share of each token's attention went elsewhere: the total variation distance, mean over heads.
 
     Parameters
@@ -190,9 +189,7 @@ def attention_shift(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     return 0.5 * (after - before).abs().sum(dim=-1).mean(dim=1)
 
 
-def relative_change(
-    names: Sequence[str], before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]
-) -> float:
+def relative_change(names: Sequence[str], before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
     """Return the length of the change of some tensors relative to their length before; exactly 0.0 if none changed."""
     pairs = [(before[n].detach(), after[n].detach()) for n in names]
     change, length = (
@@ -252,10 +249,8 @@ def shifts(base: Base, tuned: torch.nn.Module, texts: Sequence[str]) -> pd.DataF
     before, after = (torch.cat(kept, dim=1).float().numpy() for kept in stages)  # (stages, texts, hidden)
     other = np.random.default_rng(0).permutation(len(ids))
     alike = [(linear_cka(x, y), linear_cka(x, y[other])) for x, y in zip(before, after, strict=True)]
-    attention = np.sum(moved, axis=0) / n_tokens if outs[0].attentions else np.nan
-    shift = pd.DataFrame(alike, columns=["cka", "cka_chance"]).assign(attention_shift=np.nan)
-    shift.loc[1:, "attention_shift"] = attention
-    return shift
+    attention = np.hstack([np.nan, np.sum(moved, axis=0) / n_tokens]) if outs[0].attentions else np.nan
+    return pd.DataFrame(alike, columns=["cka", "cka_chance"]).assign(attention_shift=attention)
 
 
 def _looking(encoder: torch.nn.Module) -> torch.nn.Module:

@@ -115,14 +115,12 @@ class Comparison(Record):
     def summary(self) -> str:
         low, high = self.interval()
         before, after, verdict = self.before.name, self.after.name, self.verdict
-        unclear = verdict == CANNOT_TELL
+        unclear, n_rows = verdict == CANNOT_TELL, len(self.before.rows)
         told = f"cannot tell {after} from {before}" if unclear else f"{after} is {verdict} than {before}"
         p = f"p = {self.p_value:.3f}" if self.p_value >= 0.001 else "p < 0.001"
-        return (
-            f"Verdict: {told}. Accuracy changed by {points(self.difference())} points "
-            f"({self.level:.0%} interval {points(low)} to {points(high)}, {p}) on the {len(self.before.rows)} rows."
-            f"{FEW_ROWS_ADVICE if unclear and len(self.before.rows) < 500 else ''}"
-        )
+        interval = f"{self.level:.0%} interval {points(low)} to {points(high)}, {p}"
+        gain = f"Accuracy changed by {points(self.difference())} points ({interval}) on the {n_rows} rows."
+        return f"Verdict: {told}. {gain}{FEW_ROWS_ADVICE if unclear and n_rows < 500 else ''}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         rows = []

@@ -121,9 +121,8 @@ class Curve(Record):
 
     def frame(self) -> pd.DataFrame:
         """Return one row for each value and seed: `value`, `seed`, `score`, `seconds`."""
-        tried = [(value, seed) for value in self.values for seed in self.seeds]
-        frame = pd.DataFrame(tried, columns=["value", "seed"])
-        return frame.assign(score=self.scores.ravel(), seconds=self.seconds.ravel())
+        tried = pd.MultiIndex.from_product([self.values, self.seeds], names=["value", "seed"]).to_frame(index=False)
+        return tried.assign(score=self.scores.ravel(), seconds=self.seconds.ravel())
 
     def picture(self) -> tuple[Figure, str]:
         told = "; ".join(f"{v}: {percent(m)}" for v, m in zip(self.values, self.means, strict=True))

@@ -169,12 +169,11 @@ class FreezePanel(Panel):
         if stuck := plan.start == "zero" and "head" not in preview.trained:
             told += " <b>As it stands, nothing can be learned: a frozen head of zeros always answers alike (FT054).</b>"
         self.status.value = announced(told)
-        largest = max(preview.sizes.values())
         # In which epoch each first moves.
         joins = {g: epoch for epoch in range(plan.epochs, 0, -1) for g in plan.stage(list(preview.sizes), epoch)}
         for g, n in preview.sizes.items():
             moves = g in preview.trained
-            self._weights[g].value = _bar(n, preview.moving[g] if moves else 0, largest)
+            self._weights[g].value = _bar(n, preview.moving[g], max(preview.sizes.values()))
             joined = f", from epoch {joins[g]}" if moves and joins[g] > 1 else ""
             self._states[g].value = f"<b>moves</b> at {preview.rates[g]:.3g}{joined}" if moves else "frozen"
             self.rates[g].disabled = not moves

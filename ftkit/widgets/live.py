@@ -5,13 +5,13 @@ The charts are SVG text: a matplotlib figure takes 80 ms, and would hold up the 
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import ipywidgets
+import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from ftkit import doctor
@@ -68,11 +68,9 @@ class Live:
         trained_s = max(1e-9, self._elapsed_s - self._began_s)
         left_s = trained_s / self._step * (self._n_steps - self._step)
         epoch = math.ceil(self._step * self._plan.epochs / self._n_steps)
-        return (
-            f"Epoch {epoch} of {self._plan.epochs}, step {count(self._step)} of {count(self._n_steps)}: "
-            f"about {seconds(left_s)} to go. {count(self._n_rows / trained_s)} rows a second, "
-            f"{size(doctor.rss_bytes())} of memory in use."
-        )
+        where = f"Epoch {epoch} of {self._plan.epochs}, step {count(self._step)} of {count(self._n_steps)}"
+        pace = f"{count(self._n_rows / trained_s)} rows a second, {size(doctor.rss_bytes())} of memory in use."
+        return f"{where}: about {seconds(left_s)} to go. {pace}"
 
     def draw(self, told: str | None = None) -> None:
         """Draw the state as it is, with a sentence in the place of the progress, if one is given."""
@@ -85,17 +83,19 @@ class Live:
 
     def _charts(self) -> str:
         steps, losses, right = (list(column) for column in zip(*self._scored, strict=True))
-        draw = functools.partial(chart, x_label="step", x_most=self._n_steps)
+        axis = {"x_label": "step", "x_most": self._n_steps}
         after = f"on valid after {count(steps[-1])} steps"
         fine, (name, score) = thin(self._losses), self._reference
         width = len(self._losses) / max(1, len(fine))
         each_step = Series("training, each step", [width * (i + 0.5) for i in range(len(fine))], fine, "fine")
+        each_epoch = Series("valid, each epoch", steps, losses, "marked")
         told = f"Loss {after}: {losses[-1]:.3f}; it began at {losses[0]:.3f}."
-        falling = draw([each_step, Series("valid, each epoch", steps, losses, "marked")], title="Loss", told=told)
+        falling = chart([each_step, each_epoch], title="Loss", told=told, **axis)
         own = Series("this run", steps, [100 * share for share in right], "marked")
         dashed = Series(name, [0, self._n_steps], [100 * score] * 2, "dashed")
         told = f"Accuracy {after}: {percent(right[-1])}. {name} has {percent(score)}."
-        return f'<div class="charts">{falling}{draw([own, dashed], title="Right on valid (%)", told=told)}</div>'
+        rising = chart([own, dashed], title="Right on valid (%)", told=told, **axis)
+        return f'<div class="charts">{falling}{rising}</div>'
 
 
 class Series(NamedTuple):
@@ -118,14 +118,12 @@ class Series(NamedTuple):
 
 
 def thin(values: Sequence[float], most: int = _MOST_POINTS) -> list[float]:
-    """Return `values`, or the means of equally many neighbours where there are more than `most`.
+    """Return `values`, or where there are more than `most`, the means of that many stretches of neighbours.
 
     >>> thin([1, 3, 5, 7, 9], 3)
     [2.0, 6.0, 9.0]
     """
-    width = math.ceil(len(values) / most) if values else 1
-    parts = [values[i : i + width] for i in range(0, len(values), width)]
-    return [sum(part) / len(part) for part in parts]
+    return [float(part.mean()) for part in np.array_split(values, most)] if len(values) > most else list(values)
 
 
 def chart(series: Sequence[Series], *, title: str, x_label: str, x_most: float, told: str) -> str:

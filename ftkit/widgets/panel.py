@@ -48,10 +48,9 @@ class Panel:
         self._listeners: list[Callable[[Any], None]] = []
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        earlier = _PLACES.get((self.css_class, key))
-        _PLACES[self.css_class, key] = self
-        if earlier is not None:
+        if earlier := _PLACES.get((self.css_class, key)):
             earlier.retire()
+        _PLACES[self.css_class, key] = self
 
     @property
     def static(self) -> Record:

@@ -34,7 +34,6 @@ _NOTE = "These rows also chose the epoch that was kept, which flatters a little:
 class Entry(NamedTuple):
     """What is remembered of a run when its model is gone: enough to list it and to compare with it."""
 
-    label: str
     answers: Evaluation
     row: tuple[Any, ...]
 
@@ -175,11 +174,11 @@ class TrainingPanel(Panel):
     def _take(self, run: Run, live: Live) -> None:
         """Keep the run in the place of the one before, and show what came of it."""
         self.value = run
-        number, code = 1 + max((entry.row[0] for entry in self._entries), default=0), run.plan.code()
+        number = 1 + max((entry.row[0] for entry in self._entries), default=0)
         answers = dataclasses.replace(run.on_valid, name=f"run {number}")
         right, took = f"{100 * answers.accuracy:.1f}", seconds(run.train_s)
-        row = (number, shorten(code, 200), run.best_epoch, right, took, run.stopped or "")
-        self._entries.append(Entry(f"{answers.name}: {code}", answers, row))
+        row = (number, shorten(run.plan.code(), 200), run.best_epoch, right, took, run.stopped or "")
+        self._entries.append(Entry(answers, row))
         del self._entries[:-_MOST_REMEMBERED]
         # First what is known, since the intervals of the comparison take a second where there are many classes.
         live.draw(f"{count(run.n_steps)} steps in {took}.")
@@ -198,12 +197,11 @@ class TrainingPanel(Panel):
             self._table.value = table_html(rows, "Runs of this session, the latest first")
             self._after.children = [self.compare_with, self._result, self._table] if self.value else [self._table]
         if self.value:
-            earlier = [(entry.label, entry.answers) for entry in self._entries[-2::-1]]
+            earlier = [(f"{answers.name}: {code}", answers) for answers, (_, code, *_) in self._entries[-2::-1]]
             chosen = self.compare_with.value
             self._filling = True
             self.compare_with.options = [(self._baseline.name, self._baseline), *earlier]
-            kept = any(chosen is answers for _, answers in earlier)
-            self.compare_with.value = chosen if kept else self._baseline
+            self.compare_with.value = chosen if any(chosen is old for _, old in earlier) else self._baseline
             self._filling = False
             self._show_result()
 
