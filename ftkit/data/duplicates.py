@@ -176,16 +176,18 @@ def near_duplicates(data: Splits, *, threshold: float = 0.8) -> NearDuplicates:
     )  # fmt: skip
     runs = vectorizer.transform(texts).tocsr()  # (n, 2**20), 1 where a text has a run
     by_run, size = runs.T.tocsr(), np.diff(runs.indptr)
-    found = []
+    pairs, similarity, n_pairs = [np.empty((0, 2), dtype=np.int64)], [np.empty(0)], 0
     for start in range(0, len(texts), _AT_A_TIME):
         shared = (runs[start : start + _AT_A_TIME] @ by_run).tocoo()
-        i, j, n = shared.row + start, shared.col, shared.data
+        i, j, n = shared.row.astype(np.int64) + start, shared.col.astype(np.int64), shared.data
         alike = n / (size[i] + size[j] - n)
         keep = (i < j) & (alike >= threshold - 1e-9)
-        found.append(np.stack([i[keep], j[keep], alike[keep]]))
-        if not (complete := sum(f.shape[1] for f in found) <= MAX_PAIRS):
+        pairs.append(np.stack([i[keep], j[keep]], axis=1))
+        similarity.append(alike[keep])
+        if (n_pairs := n_pairs + len(pairs[-1])) > MAX_PAIRS:
             break
-    one, other, alike = np.concatenate(found, axis=1)[:, :MAX_PAIRS]
-    order = np.lexsort((other, one, -alike))
-    pairs = np.stack([one, other], axis=1)[order].astype(np.int64)
-    return NearDuplicates(data=data, threshold=threshold, pairs=pairs, similarity=alike[order], complete=complete)
+    found, alike = np.concatenate(pairs)[:MAX_PAIRS], np.concatenate(similarity)[:MAX_PAIRS]
+    order = np.lexsort((found[:, 1], found[:, 0], -alike))
+    return NearDuplicates(
+        data=data, threshold=threshold, pairs=found[order], similarity=alike[order], complete=n_pairs <= MAX_PAIRS
+    )
