@@ -7,10 +7,12 @@ alone, not on who asked first: texts are always computed in batches of one shape
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ftkit.cache.parts import above, digest, up_to
+from ftkit.cache.parts import above, digest, shallow, up_to
 from ftkit.cache.shelf import ROWS, Shelf, make_room
 from ftkit.display import Record, record
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base, pool
 from ftkit.sources import cache_root
 
-__all__ = ["Activations", "Prefix", "above", "activations"]
+__all__ = ["Activations", "Prefix", "above", "activations", "keys_of", "missing", "shallow"]
 
 
 @record
@@ -133,6 +135,20 @@ class Activations:
         return {"hidden": torch.from_numpy(hidden), "attention_mask": mask, "depth": self.prefix.depth}
 
 
+def keys_of(ids: Sequence[Sequence[int]]) -> list[str]:
+    """Return the names that tokenized texts have on disk: equal for equal tokens."""
+    return [hashlib.blake2b(np.asarray(i, np.int32).tobytes(), digest_size=16).hexdigest() for i in ids]
+
+
+def missing(prefix: Prefix, keys: Iterable[str]) -> set[str]:
+    """Return which of some texts, by their keys, are not on disk; a look at the indices, without their checksums."""
+    found: set[str] = set()
+    for index in prefix.folder.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `activations` will say so
+            found.update(text[0] for text in json.loads(index.read_text(encoding="utf-8"))["texts"])
+    return set(keys) - found
+
+
 def activations(
     prefix: Prefix,
     ids: Sequence[Sequence[int]],
@@ -161,8 +177,7 @@ def activations(
     """
     from filelock import FileLock
 
-    keys = [hashlib.blake2b(np.asarray(i, np.int32).tobytes(), digest_size=16).hexdigest() for i in ids]
-    wanted, folder = dict(zip(keys, ids, strict=True)), prefix.folder
+    wanted, folder = dict(zip(keys := keys_of(ids), ids, strict=True)), prefix.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
