@@ -7,10 +7,13 @@ alone, not on who asked first: texts are always computed in batches of one shape
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,14 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ftkit.cache.parts import above, digest, up_to
+from ftkit.cache.parts import above, digest, shallow, up_to
 from ftkit.cache.shelf import ROWS, Shelf, make_room
 from ftkit.display import Record, record
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base, pool
 from ftkit.sources import cache_root
 
-__all__ = ["Activations", "Prefix", "above", "activations"]
+__all__ = ["Activations", "Prefix", "above", "activations", "keys_of", "missing", "shallow"]
+
+_version = functools.cache(metadata.version)  # it reads a file each time
 
 
 @record
@@ -58,7 +63,7 @@ class Prefix(Record):
         """Where its activations lie: named after the weights, their configuration, the dtype and the versions."""
         parts = [digest(self.base.encoder, self.depth), self.base.encoder.config.to_json_string(use_diff=False)]
         parts += [self.base.pooling if self.pooled else "tokens", str(self.depth), self.dtype]
-        parts += [metadata.version("torch"), metadata.version("transformers")]
+        parts += [_version("torch"), _version("transformers")]
         name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
         return cache_root() / "activations" / f"{self.base.encoder.config.model_type}-{self.depth}-{name}"
 
@@ -133,6 +138,20 @@ class Activations:
         return {"hidden": torch.from_numpy(hidden), "attention_mask": mask, "depth": self.prefix.depth}
 
 
+def keys_of(ids: Sequence[Sequence[int]]) -> list[str]:
+    """Return the names that tokenized texts have on disk: equal for equal tokens."""
+    return [hashlib.blake2b(np.asarray(i, np.int32).tobytes(), digest_size=16).hexdigest() for i in ids]
+
+
+def missing(prefix: Prefix, keys: Iterable[str]) -> set[str]:
+    """Return which of some texts, by their keys, are not on disk; a look at the indices, without their checksums."""
+    found: set[str] = set()
+    for index in prefix.folder.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `activations` will say so
+            found.update(text[0] for text in json.loads(index.read_text(encoding="utf-8"))["texts"])
+    return set(keys) - found
+
+
 def activations(
     prefix: Prefix,
     ids: Sequence[Sequence[int]],
@@ -161,8 +180,7 @@ def activations(
     """
     from filelock import FileLock
 
-    keys = [hashlib.blake2b(np.asarray(i, np.int32).tobytes(), digest_size=16).hexdigest() for i in ids]
-    wanted, folder = dict(zip(keys, ids, strict=True)), prefix.folder
+    wanted, folder = dict(zip(keys := keys_of(ids), ids, strict=True)), prefix.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):

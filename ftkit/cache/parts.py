@@ -13,22 +13,18 @@ from torch import nn
 
 from ftkit.pretrained import group_parameters
 
-_weights: weakref.WeakKeyDictionary[nn.Module, dict[int, str]] = weakref.WeakKeyDictionary()
+_weights: weakref.WeakKeyDictionary[nn.Module, dict[str, str]] = weakref.WeakKeyDictionary()
 
 
 def digest(encoder: nn.Module, depth: int) -> str:
-    """Return the sha256 of an encoder's weights below a block; a base is never changed, so it is computed once."""
-    known = _weights.setdefault(encoder, {})
-    if depth not in known:
-        found = hashlib.sha256()
-        name, blocks = blocks_of(encoder)
-        later = tuple(f"{name}.{i}." for i in range(depth, len(blocks)))
-        for key, value in encoder.state_dict().items():
-            if not key.startswith(later):
-                found.update(key.encode())
-                found.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
-        known[depth] = found.hexdigest()
-    return known[depth]
+    """Return the sha256 of an encoder's weights below a block; a base is never changed, so each is read once."""
+    if encoder not in _weights:
+        plain = ((key, value.detach().contiguous().reshape(-1)) for key, value in encoder.state_dict().items())
+        _weights[encoder] = {key: hashlib.sha256(v.view(torch.uint8).numpy()).hexdigest() for key, v in plain}
+    name, blocks = blocks_of(encoder)
+    later = tuple(f"{name}.{i}." for i in range(depth, len(blocks)))
+    told = (f"{key} {value}" for key, value in _weights[encoder].items() if not key.startswith(later))
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
 def blocks_of(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -41,7 +37,7 @@ def above(encoder: nn.Module, depth: int) -> nn.Module:
 
     Its modules are the encoder's own, so what trains in one trains in both.
     """
-    part, names = _shallow(encoder, lambda blocks: blocks[depth:]), _embeddings(encoder)
+    part, names = shallow(encoder, lambda blocks: blocks[depth:]), _embeddings(encoder)
     for name in names:
         part._modules[name] = _Given()
     return part
@@ -75,13 +71,13 @@ class _Catch(nn.Module):
 def up_to(encoder: nn.Module, depth: int, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     encoder.eval()
     try:
-        _shallow(encoder, lambda blocks: [*blocks[:depth], _Catch(blocks[min(depth, len(blocks) - 1)])])(**batch)
+        shallow(encoder, lambda blocks: [*blocks[:depth], _Catch(blocks[min(depth, len(blocks) - 1)])])(**batch)
     except _Reached as reached:
         return reached.args[0]
     raise RuntimeError("the encoder did not run its blocks in order")
 
 
-def _shallow(encoder: nn.Module, choose: Callable[[nn.ModuleList], Sequence[nn.Module]]) -> nn.Module:
+def shallow(encoder: nn.Module, choose: Callable[[nn.ModuleList], Sequence[nn.Module]]) -> nn.Module:
     """Return a copy of an encoder that shares every module but the list of its blocks."""
     name, blocks = blocks_of(encoder)
     part = at = copy.copy(encoder)

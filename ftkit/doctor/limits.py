@@ -61,9 +61,8 @@ def rss_bytes() -> int:
 
 def peak_rss_bytes() -> int:
     """Return the most memory this process has held so far."""
-    for line in _text(_ROOT / "proc/self/status").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
+    if found := _status_bytes("VmHWM"):
+        return found
     if os.name == "nt":
         import psutil
 
@@ -71,6 +70,19 @@ def peak_rss_bytes() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
+
+
+def anonymous_bytes() -> int | None:
+    """Return the memory this process holds now that no file stands behind; None where the system does not tell.
+
+    A mapped file counts in `rss_bytes` too, although the system can drop it at any time, and read it again.
+    """
+    return _status_bytes("RssAnon")
+
+
+def _status_bytes(name: str) -> int | None:
+    found = [line for line in _text(_ROOT / "proc/self/status").splitlines() if line.startswith(f"{name}:")]
+    return int(found[0].split()[1]) * 1024 if found else None
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

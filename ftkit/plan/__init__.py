@@ -63,6 +63,9 @@ class Plan(Record):
         Passes over the training rows, at most.
     batch_size : int
         Rows in a step.
+    accumulate : int
+        In how many equal parts a step's rows are computed, one after the other, their gradients added up (gradient
+        accumulation): with more parts less memory, and the same step but for rounding. It divides `batch_size`.
     weight_decay : float
         AdamW's; biases and norm layers are exempt.
     warmup : float
@@ -109,6 +112,7 @@ class Plan(Record):
     start: str = "zero"
     epochs: int = 4
     batch_size: int = 32
+    accumulate: int = 1
     weight_decay: float = 0.01
     warmup: float = 0.1
     schedule: str = "linear"

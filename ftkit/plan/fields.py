@@ -50,11 +50,13 @@ def checked(plan: Plan) -> dict[str, Any]:
             raise _wrong(name, rate, "above 0 and at most 1, typically 1e-5 to 1e-2")
     # A number out of numpy would not go into JSON, so plain ones are stored.
     plain: dict[str, Any] = {"lr": float(plan.lr), "head_lr": float(plan.head_lr)}
-    for name in ("epochs", "batch_size", *(("patience",) if plan.patience is not None else ())):
+    for name in ("epochs", "batch_size", "accumulate", *(("patience",) if plan.patience is not None else ())):
         value = getattr(plan, name)
         if not _whole(value) or value < 1:
             raise _wrong(name, value, "a whole number, 1 or more")
         plain[name] = int(value)
+    if plain["batch_size"] % plain["accumulate"]:
+        raise _wrong("accumulate", plan.accumulate, f"a divisor of batch_size, which is {plan.batch_size}")
     if not _whole(plan.seed) or not 0 <= plan.seed < 2**63:
         raise _wrong("seed", plan.seed, "a whole number, 0 or more")
     for name, (low, high) in _BOUNDS.items():
