@@ -110,10 +110,20 @@ def test_held_memory_grows_with_what_is_held_and_the_peak_stays():
     assert doctor.peak_rss_bytes() > peak - 5 * MB  # the kernel counts in batches
 
 
-def test_the_speed_is_measured_in_a_few_seconds_at_most_and_leaves_torch_as_it_was():
+@pytest.fixture
+def one_thread():
+    """Torch on one thread, for as long as a test lasts."""
     import torch
 
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_speed_is_measured_in_a_few_seconds_at_most_and_leaves_torch_as_it_was(one_thread):
+    import torch
+
     state = torch.get_rng_state()
     began = time.perf_counter()
     float32, bfloat16, speedup = doctor.measured_speed.__wrapped__()

@@ -238,18 +238,21 @@ def test_a_loss_that_is_not_finite_is_named_with_its_rows_and_its_cause(base, da
 # Real weights, a real kill
 
 
-CHILD = """
+SCRIPT = """
 import os, signal, sys
-sys.path.insert(0, "tests")
 import ftkit as ft
 from ftkit.training import state
 state.EVERY_S = 0.0
+what, out, dtype = sys.argv[1:]
 base, data = ft.load_pretrained("minilm", max_tokens=32), ft.load_data("health/diagnoses", per_class=8)
-plan = ft.Plan(train="top 2", epochs=2, dtype=sys.argv[2])
-def kill(event):
-    if event.kind == "step" and event.step == 8:
+def watch(event):
+    if what == "killed" and event.kind == "step" and event.step == 8:
         os.kill(os.getpid(), signal.SIGKILL)
-ft.fit(base, data, plan, out=sys.argv[1], on_event=kill)
+    if event.kind == "resumed":
+        print("resumed", event.step)
+keeping = {} if what == "whole" else {"out": out, "resume": True}
+run = ft.fit(base, data, ft.Plan(train="top 2", epochs=2, dtype=dtype), on_event=watch, **keeping)
+print(run.weights_sha256, len(run.findings))
 """
 
 
@@ -257,13 +260,22 @@ ft.fit(base, data, plan, out=sys.argv[1], on_event=kill)
 @pytest.mark.needs_assets("minilm", "icd10cm")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_killed_process_leaves_what_another_needs(tmp_path, dtype):
-    import ftkit as ft
+    def ran(what):
+        command = [sys.executable, "-c", SCRIPT, what, str(tmp_path), dtype]
+        return subprocess.run(command, check=False, capture_output=True, text=True)
 
-    ended = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path), dtype], check=False)
-    assert ended.returncode == -signal.SIGKILL
-    base, data = ft.load_pretrained("minilm", max_tokens=32), ft.load_data("health/diagnoses", per_class=8)
-    plan = ft.Plan(train="top 2", epochs=2, dtype=dtype)
-    events = []
-    again = ft.fit(base, data, plan, out=tmp_path, resume=True, on_event=events.append)
-    assert (events[0].kind, events[0].step) == ("resumed", 7)
-    assert again.weights_sha256 == fit(base, data, plan).weights_sha256
+    assert ran("killed").returncode == -signal.SIGKILL
+    resumed, whole = ran("resumed").stdout.splitlines(), ran("whole").stdout.splitlines()
+    assert resumed == ["resumed 7", *whole]
+    assert whole[0].endswith(" 0"), "and without a finding"
+
+
+def test_resumed_under_other_conditions_it_says_that_the_bits_may_differ(base, data, tmp_path, every_s, monkeypatch):
+    with pytest.raises(Killed):
+        fit(base, data, out=tmp_path, on_event=killed_at(6))
+    n_threads = torch.get_num_threads()
+    monkeypatch.setattr("ftkit.record.torch.get_num_threads", lambda: n_threads + 1)
+    run = fit(base, data, out=tmp_path, resume=True)
+    assert [f.code for f in run.findings] == ["FT087"]
+    assert run.cache and run.weights_sha256 == fit(base, data).weights_sha256, "nothing else is done differently"
+    assert f"n_threads {n_threads}, now {n_threads + 1}" in run.findings[0].message

@@ -31,15 +31,9 @@ from ftkit.findings import Finding
 from ftkit.sources import cache_root
 
 __all__ = [
-    "Machine",
-    "doctor",
-    "fastest_dtype",
-    "measured_speed",
-    "n_threads",
-    "peak_rss_bytes",
-    "rss_bytes",
+    "Machine", "doctor", "fastest_dtype", "measured_speed", "n_threads", "peak_rss_bytes", "rss_bytes",
     "versions",
-]
+]  # fmt: skip
 
 
 PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub", "datasets", "numpy", "scikit-learn")

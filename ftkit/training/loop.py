@@ -38,7 +38,7 @@ class Loop:
         stop: Callable[[], bool],
     ) -> None:
         self.base, self.data, self.plan, self.ranks, self.checkpoints = base, data, plan, ranks, checkpoints
-        self._began, self._on_event, self._stop = began, on_event, stop
+        self._began, self._on_event, self._stop, self._noticed = began, on_event, stop, []
         self.model = tasks.Classifier(base, len(data.label_names))
         self.groups = tasks.classifier_groups(base)
         plan.apply(self.model, self.groups)
@@ -72,8 +72,12 @@ class Loop:
             start = {n: drawn[n] if n in drawn else start[n] for n in moving}
             order = torch.Generator().manual_seed(self.plan.seed)
             self.state = State(moving, start, frozenset(drawn), self.optimizer, order, self.feed.stages)
+            here = self.state.environment = environment(self.plan.dtype, self.ranks.device, self.ranks.n)
             if self.checkpoints.waiting:
                 self.ranks.set_chances(self.checkpoints.read(self.state))
+                there, self.state.environment = self.state.environment, here
+                if differs := [f"{k} {v}, now {here.get(k)}" for k, v in there.items() if v != here.get(k)]:
+                    self._noticed.append(Finding(code="FT087", message=f"It had {'; '.join(differs)}."))
                 self._began -= self.state.elapsed_s
                 return self._emit("resumed", {})
             self.feed.prepare(epoch=1)
@@ -194,8 +198,8 @@ class Loop:
             train_s=train_s,
             peak_bytes=doctor.peak_rss_bytes(),
             stopped=stopped,
-            environment=environment(self.plan.dtype, self.ranks.device, self.ranks.n),
-            findings=(*findings, *self.feed.findings),
+            environment=state.environment,
+            findings=(*findings, *self._noticed, *self.feed.findings),
             cache=self.feed.report(),
         )
         del state, self.state

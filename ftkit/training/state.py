@@ -27,7 +27,7 @@ EVERY_S = 30.0
 #: Why a run can have ended and still go on.
 RESUMABLE = ("stopped on request", "interrupted")
 NAME = "checkpoint.safetensors"
-_TOLD = ("history", "losses", "best_epoch", "epoch", "done", "elapsed_s", "stages")
+_TOLD = ("history", "losses", "best_epoch", "epoch", "done", "elapsed_s", "stages", "environment")
 
 
 @dataclass
@@ -60,6 +60,8 @@ class State:
         The epoch under way, counted from 1, and the steps taken in it.
     dealt : torch.Tensor of uint8
         The state of `order` when that epoch began.
+    environment : mapping
+        Versions, processor, threads, as in `Run`.
     elapsed_s : float
         Seconds since the run began, without those between a kill and a resumption.
     """
@@ -77,6 +79,7 @@ class State:
     epoch: int = field(default=1, init=False)
     done: int = field(default=0, init=False)
     elapsed_s: float = field(default=0.0, init=False)
+    environment: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.best, self.dealt = self.start, self.order.get_state()
