@@ -169,8 +169,8 @@ def estimate(base: Base, data: Splits, plan: Plan, calibration: Calibration | No
     batch, n_steps = plan.batch_size / 32, math.ceil(c.n_train / plan.batch_size)
     n_rows = c.n_train + c.n_valid
     train_s = c.forward_s * n_rows / 32 + 3 if plan.start == "probe" else 0.0
-    # Half of a backward pass is the gradient of the weights, which biases and norm layers hardly have.
-    backward, kept = 2 if plan.tensors == "all" else 1, 0.0
+    # Half of a backward pass is the gradient of the weights, which biases, norm layers and adapters hardly have.
+    backward, kept = 2 if (plan.tensors, plan.method) == ("all", "full") else 1, 0.0
     for epoch in range(1, plan.epochs + 1):
         stage = plan.stage(list(preview.sizes), epoch)
         depth = _n_blocks_crossed(stage, c.n_blocks) / c.n_blocks

@@ -54,15 +54,12 @@ class Classifier(nn.Module):
         return self.head(self.dropout(vectors))
 
 
-def groups_of(model: Classifier) -> dict[str, tuple[str, ...]]:
-    """Return the parameter names of a `Classifier` by group: the encoder's groups, and the head last."""
-    groups = {g: tuple(f"encoder.{n}" for n in names) for g, names in group_parameters(model.encoder).items()}
-    return {**groups, "head": ("head.weight", "head.bias")}
+def classifier_groups(of: Base | Classifier) -> dict[str, tuple[str, ...]]:
+    """Return the parameter names of a `Classifier` by group: the encoder's groups, and the head last.
 
-
-def classifier_groups(base: Base) -> dict[str, tuple[str, ...]]:
-    """Return the same for the `Classifier` that a base would become."""
-    groups = {g: tuple(f"encoder.{n}" for n in names) for g, names in base.groups.items()}
+    Of a base they are those of an untouched `Classifier`; a method's new tensors (`Plan.method`) only a model tells.
+    """
+    groups = {g: tuple(f"encoder.{n}" for n in names) for g, names in group_parameters(of.encoder).items()}
     return {**groups, "head": ("head.weight", "head.bias")}
 
 

@@ -21,6 +21,9 @@ NAN, INF = float("nan"), float("inf")
 WRONG = {
     "train": ["", (), 5, None, (1, 2)],
     "tensors": ["weights", None, ""],
+    "method": ["Lora", None, "", True],
+    "rank": [0, -1, 4.0, "8", True, None],
+    "alpha": [0, -1, INF, NAN, "16", True],
     "lr": [0, -1e-4, 1.5, NAN, INF, "1e-4", None, True],
     "head_lr": [0, -1, 2, NAN, "fast"],
     "rates": [{"head": 0}, {"head": 2.0}, {"head": "x"}],

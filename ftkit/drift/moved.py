@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from ftkit import plots, tasks
+from ftkit import methods, plots, tasks
 from ftkit.display import Record, percent, record
 from ftkit.plan import Preview
 from ftkit.pretrained import Base
@@ -90,7 +90,7 @@ class Drift(Record):
         return figure, f"The model as a stack, input at the bottom, and how far each part moved. {self.summary()}"
 
 
-_LAYERS = ("word pieces", "positions", "sentence kinds", "projection", "attention", "feed-forward", "norms")
+_LAYERS = ("word pieces", "positions", "sentence kinds", "projection", "attention", "feed-forward", "norms", "new")
 
 
 def _moved(share: float) -> str:
@@ -119,11 +119,11 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
     if texts is None:
         every = run.data.valid.texts
         texts = [every[i] for i in np.linspace(0, len(every) - 1, min(N_TEXTS, len(every))).astype(int)]
-    groups = tasks.classifier_groups(run.base)
+    groups = tasks.classifier_groups(run.model)
     blocks = [g for g in groups if g.startswith("block ")]
     shift = shifts(run.base, run.model.encoder, texts).set_axis(["embeddings", *blocks])
     preview = run.plan.preview(run.base, run.model.head.out_features)
-    before = {f"encoder.{n}": p for n, p in run.base.encoder.named_parameters()}
+    before = {f"encoder.{n}": p for n, p in methods.start(run.base.encoder, run.plan).named_parameters()}
     after = dict(run.model.named_parameters())
     layers, moved = [], {"head": run.moved["head"]}
     for group in run.base.groups:
@@ -209,6 +209,8 @@ def layer_of(name: str) -> str:
     >>> layer_of("encoder.layer.5.attention.self.query.weight"), layer_of("encoder.layer.5.output.LayerNorm.bias")
     ('attention', 'norms')
     """
+    if methods.is_new(name):
+        return "new"
     if re.search(r"norm|\bln_", name, re.IGNORECASE):
         return "norms"
     if re.search(r"embed|\bw[tp]e\b", name):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ftkit import tasks
+from ftkit import methods, tasks
 from ftkit.display import Record, count, record
 from ftkit.drift.moved import planned_words, relative_change
 from ftkit.findings import Finding
@@ -110,7 +110,7 @@ def prove(
         The head's weights before the loop; by default zeros, as a `Classifier` is made.
     """
 
-    groups, now = tasks.classifier_groups(base), dict(model.named_parameters())
+    groups, now = tasks.classifier_groups(model), dict(model.named_parameters())
     head = {n: torch.zeros_like(now[n]) for n in groups["head"]} | dict(start or {})
     moved = relative_change(groups["head"], head, now)
     return _proof("this loop", plan, base, model, held(optimizer, model, groups), moved, set(groups))
@@ -119,9 +119,9 @@ def prove(
 def _proof(
     name: str, plan: Plan, base: Base, model: tasks.Classifier, held: Mapping[str, int], head_went: float, due: set[str]
 ) -> Proof:
-    groups, preview = tasks.classifier_groups(base), plan.preview(base, model.head.out_features)
+    groups, preview = tasks.classifier_groups(model), plan.preview(base, model.head.out_features)
     movable, words = plan.movable(groups), planned_words(preview)
-    before = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
+    before = {f"encoder.{n}": p for n, p in methods.start(base.encoder, plan).named_parameters()}
     after = dict(model.named_parameters())
     awake = _awake(model, groups, movable)
     rows, findings = [], []

@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ftkit import methods
 from ftkit.display import Record
 from ftkit.findings import FtkitError
 from ftkit.plan import fields
-from ftkit.plan.preview import Preview, verify
+from ftkit.plan.preview import Preview, moves, verify
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from ftkit.pretrained import Base
 
 __all__ = ["Plan", "Preview", "verify"]
-
-_NORM = re.compile(r"(?i)norm|(?:^|\.)ln_")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -44,8 +43,16 @@ class Plan(Record):
     tensors : str
         What may move inside those groups: `"all"`; `"bias"`, their bias vectors only (BitFit; E. Ben Zaken et al.,
         ACL 2022); or `"norm"`, their norm layers only. A head that trains always moves whole.
+    method : str
+        How their blocks move: `"full"`, the pretrained tensors themselves; or a few new ones beside them, while all
+        pretrained ones stand still: `"lora"`, `"rslora"`, `"dora"`, `"ia3"`, `"adapter"` (see `ftkit.methods`). New
+        tensors learn faster: LoRA's `lr` is usually about ten times that of `"full"` (E. Hu et al., ICLR 2022).
+    rank : int
+        Rank of the LoRA family's matrices, or width of a bottleneck adapter.
+    alpha : float
+        What the LoRA family adds is multiplied by `alpha / rank` (rsLoRA: by `alpha / sqrt(rank)`).
     lr : float
-        Learning rate of the pretrained groups.
+        Learning rate of the pretrained groups, or of what a method adds to them.
     head_lr : float
         Learning rate of the head, which is new and has further to go.
     rates : mapping of str to float
@@ -104,6 +111,9 @@ class Plan(Record):
 
     train: str | tuple[str, ...] = "head"
     tensors: str = "all"
+    method: str = "full"
+    rank: int = 8
+    alpha: float = 16.0
     lr: float = 1e-4
     head_lr: float = 1e-3
     rates: Mapping[str, float] = field(default_factory=dict)
@@ -229,9 +239,13 @@ class Plan(Record):
         groups : mapping of group name to parameter names
         epoch : int, optional
             Counted from 1; only what moves in it, where unfreezing is gradual.
+
+        FT069 is raised if the method's new tensors are missing: `methods.attach` comes first.
         """
+        if methods.METHODS[self.method] and not any(moves(self, n) for names in groups.values() for n in names):
+            raise FtkitError("FT069", f"Plan.method is {self.method!r}, and the model holds none of its tensors.")
         moving = self.resolve(list(groups)) if epoch is None else self.stage(list(groups), epoch)
-        return {name for g in moving for name in groups[g] if g == "head" or _moves(name, self.tensors)}
+        return {name for g in moving for name in groups[g] if g == "head" or moves(self, name)}
 
     def preview(self, base: Base, n_classes: int) -> Preview:
         """Return what this plan means for a model: each group, whether it moves, how many weights, at what rate.
@@ -243,9 +257,10 @@ class Plan(Record):
         n_classes : int
             Number of classes: the head has `(hidden_size + 1) * n_classes` weights.
         """
-        n_weights = {n: p.numel() for n, p in base.encoder.named_parameters()}
+        begun = dataclasses.replace(base, encoder=methods.start(base.encoder, self))
+        n_weights = {n: p.numel() for n, p in begun.encoder.named_parameters()}
         n_weights["head"] = (base.hidden_size + 1) * n_classes
-        groups = {**base.groups, "head": ("head",)}
+        groups = {**begun.groups, "head": ("head",)}
         movable = self.movable(groups)
         moving = {g: sum(n_weights[n] for n in names if n in movable) for g, names in groups.items()}
         sizes = {g: sum(n_weights[n] for n in names) for g, names in groups.items()}
@@ -274,6 +289,8 @@ class Plan(Record):
         """What trains, as it was asked for."""
         groups = self.train if isinstance(self.train, str) else ", ".join(self.train)
         part = {"all": "", "bias": ", bias vectors only", "norm": ", norm layers only"}[self.tensors]
+        if method := methods.METHODS[self.method]:
+            part = f", {method.title.format(rank=self.rank)} only"
         return f"{groups}{part}{', gradually' if self.gradual else ''}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
@@ -283,7 +300,3 @@ class Plan(Record):
         rows = [(k, str(v), "" if v == getattr(default, k) else "set") for k, v in self.to_dict().items()]
         rows.sort(key=lambda r: r[2] == "")  # what was set comes before the defaults
         return [("Plan", pd.DataFrame(rows, columns=["field", "value", "differs"]))]
-
-
-def _moves(name: str, tensors: str) -> bool:
-    return {"all": True, "bias": name.endswith("bias"), "norm": _NORM.search(name) is not None}[tensors]

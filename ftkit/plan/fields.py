@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ftkit import methods
 from ftkit.findings import FtkitError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _CHOICES = {
     "tensors": ("all", "bias", "norm"),
+    "method": methods.METHODS,
     "start": ("zero", "probe"),
     "schedule": ("linear", "cosine", "constant"),
     "keep": ("best", "last"),
@@ -24,7 +26,13 @@ _CHOICES = {
     "gradual": (False, True),
     "cache": (True, False),
 }
-_BOUNDS = {"warmup": (0, 1), "weight_decay": (0, 1), "layer_decay": (0.01, 1), "clip": (1e-6, math.inf)}
+_BOUNDS = {
+    "warmup": (0, 1),
+    "weight_decay": (0, 1),
+    "layer_decay": (0.01, 1),
+    "clip": (1e-6, math.inf),
+    "alpha": (0.01, 1e4),
+}
 
 
 def checked(plan: Plan) -> dict[str, Any]:
@@ -50,7 +58,7 @@ def checked(plan: Plan) -> dict[str, Any]:
             raise _wrong(name, rate, "above 0 and at most 1, typically 1e-5 to 1e-2")
     # A number out of numpy would not go into JSON, so plain ones are stored.
     plain: dict[str, Any] = {"lr": float(plan.lr), "head_lr": float(plan.head_lr)}
-    for name in ("epochs", "batch_size", "accumulate", *(("patience",) if plan.patience is not None else ())):
+    for name in ("epochs", "batch_size", "accumulate", "rank", *(("patience",) if plan.patience is not None else ())):
         value = getattr(plan, name)
         if not _whole(value) or value < 1:
             raise _wrong(name, value, "a whole number, 1 or more")
@@ -66,6 +74,13 @@ def checked(plan: Plan) -> dict[str, Any]:
         value = getattr(plan, name)
         if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
             raise _wrong(name, value, f"one of {', '.join(map(repr, choices))}")
+    method = methods.METHODS[plan.method]
+    if method and plan.tensors != "all":
+        raise _wrong("tensors", plan.tensors, f"'all', as with method {plan.method!r} no pretrained tensor moves")
+    for name in ("rank", "alpha"):  # what would be ignored is refused
+        default = getattr(type(plan), name)
+        if getattr(plan, name) != default and name not in (method.uses if method else ()):
+            raise _wrong(name, getattr(plan, name), f"{default}, the default, as method {plan.method!r} has no {name}")
     return plain | {
         "seed": int(plan.seed),
         "train": train,

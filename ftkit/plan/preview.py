@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ftkit import methods
 from ftkit.display import Record, count, record
 from ftkit.findings import FtkitError
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ftkit.plan import Plan
+
+_NORM = re.compile(r"(?i)norm|(?:^|\.)ln_")
 
 
 @record
@@ -80,6 +84,13 @@ class Preview(Record):
 
         ax = plots.layers(list(self.sizes), list(self.sizes.values()), [g in self.trained for g in self.sizes])
         return ax.figure, f"The model as a stack, input at the bottom. {self.summary()}"
+
+
+def moves(plan: Plan, name: str) -> bool:
+    """Return whether a tensor of the encoder moves, if its group does."""
+    if method := methods.METHODS[plan.method]:
+        return f".{method.adds}" in name
+    return {"all": True, "bias": name.endswith("bias"), "norm": _NORM.search(name) is not None}[plan.tensors]
 
 
 def verify(model: nn.Module, groups: Mapping[str, Sequence[str]], movable: Collection[str]) -> None:

@@ -144,7 +144,7 @@ class Run(Record):
     @property
     def trained(self) -> tuple[str, ...]:
         """The groups that the plan let move."""
-        return self.plan.resolve(list(self.moved))
+        return tuple(g for g in self.plan.resolve(list(self.moved)) if self.optimized[g])
 
     @functools.cached_property
     def on_valid(self) -> Evaluation:
@@ -225,7 +225,7 @@ class Run(Record):
 def environment(dtype: str, device: str = "cpu", n_processes: int = 1) -> dict[str, Any]:
     """Return what decides the bits of a result besides plan and data: versions, threads, processor, dtype."""
 
-    versions = {p: metadata.version(p) for p in ("torch", "transformers", "tokenizers", "numpy", "scikit-learn")}
+    versions = {p: metadata.version(p) for p in "torch transformers tokenizers numpy scikit-learn peft".split()}
     return {
         "python": platform.python_version(),
         **versions,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from ftkit import cache, tasks
+from ftkit import cache, methods, tasks
 from ftkit.data import Splits
 from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
@@ -49,7 +49,7 @@ def save(run: Run, folder: str | Path) -> Path:
         FT080, if the folder cannot be written.
     """
     folder = Path(folder)
-    names = run.plan.movable(tasks.groups_of(run.model))
+    names = run.plan.movable(tasks.classifier_groups(run.model))
     weights = {n: p for n, p in run.model.named_parameters() if n in names or n.startswith("head.")}
     told = {"format": FORMAT, **identity(run.base, run.data, run.plan), "labels": run.data.label_names}
     told |= {"base_name": run.base.name, "data_name": run.data.name}
@@ -93,6 +93,7 @@ def load(folder: str | Path, base: Base, data: Splits) -> Run:
         if differs := [k for k, v in identity(base, data, plan).items() if v != told[k]]:
             raise FtkitError("FT081", f"{path} is of another run: its {' and '.join(differs)} differ.")
         model = tasks.Classifier(base, len(data.label_names))
+        methods.attach(model.encoder, plan)
         tensors, _ = read_tensors(path.with_name(_WEIGHTS))
         answers = tensors.pop("valid_proba").numpy()
         model.load_state_dict(tensors, strict=False)

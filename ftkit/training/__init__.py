@@ -63,9 +63,10 @@ def fit(
     Raises
     ------
     FtkitError
-        FT051 if the plan names a group that the model lacks; FT053 if a frozen weight moved; FT054 if nothing could
-        be learned because the head is frozen at zero; FT057 if it was stopped before there was anything to keep; FT080
-        if `out` cannot be written; FT081 if what is in `out` is another run's, FT084 if it holds one already.
+        FT051 if the plan names a group that the model lacks; FT067 if its method finds no place there; FT053 if a
+        frozen weight moved; FT054 if nothing could be learned because the head is frozen at zero; FT057 if it was
+        stopped before there was anything to keep; FT080 if `out` cannot be written; FT081 if what is in `out` is
+        another run's, FT084 if it holds one already.
     """
     began = time.perf_counter()
     give_back_memory()

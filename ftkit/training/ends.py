@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ftkit import tasks
+from ftkit import methods, tasks
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base
 
@@ -36,7 +36,7 @@ def how_far(
     for group, names in groups.items():
         change = length = 0.0
         for name in names:
-            old = start[name] if name in start else before.get(name)
+            old = start[name] if name in start else before.get(methods.plain(name))
             if old is None:  # a frozen head: it started with zeros or as the probe, and is not in the base
                 continue
             if name not in start and not torch.equal(now[name], old):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from ftkit import baseline, doctor, evaluation, tasks
+from ftkit import baseline, doctor, evaluation, methods, tasks
 from ftkit.data import Splits
 from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
@@ -40,7 +40,8 @@ class Loop:
         self.base, self.data, self.plan, self.ranks, self.checkpoints = base, data, plan, ranks, checkpoints
         self._began, self._on_event, self._stop, self._noticed = began, on_event, stop, []
         self.model = tasks.Classifier(base, len(data.label_names))
-        self.groups = tasks.classifier_groups(base)
+        methods.attach(self.model.encoder, plan)
+        self.groups = tasks.classifier_groups(self.model)
         plan.apply(self.model, self.groups)
         if plan.start == "zero" and "head" not in plan.resolve(list(self.groups)):
             raise FtkitError(

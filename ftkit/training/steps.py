@@ -44,10 +44,12 @@ def make_optimizer(model: tasks.Classifier, groups: Mapping[str, Sequence[str]],
     I. Loshchilov and F. Hutter, Decoupled Weight Decay Regularization (ICLR 2019).
     """
     parameters, movable = dict(model.named_parameters()), plan.movable(groups)
+    # The factors of (IA)³ are at rest at one; decay would draw them to zero.
+    matrices = {n for n in movable if parameters[n].ndim > 1 and ".ia3_" not in n}
     settings = []
     for group, rate in plan.rates_for(list(groups)).items():
         for decayed in (True, False):
-            chosen = [parameters[n] for n in groups[group] if n in movable and (parameters[n].ndim > 1) == decayed]
+            chosen = [parameters[n] for n in groups[group] if n in movable and (n in matrices) == decayed]
             if chosen:
                 decay = plan.weight_decay if decayed else 0.0
                 settings.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
@@ -75,7 +77,8 @@ def set_modes(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan
     counts from 1; it matters where unfreezing is gradual.
     """
     model.eval()
-    trained = {n for g in plan.stage(list(groups), epoch) for n in groups[g]}
+    movable = plan.movable(groups, epoch)
+    trained = {n for names in groups.values() if movable.intersection(names) for n in names}
     for name, module in model.named_modules():
         own = {n for n, _ in model.named_parameters(prefix="") if name and n.startswith(name + ".")}
         if own and own <= trained:
