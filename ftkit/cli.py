@@ -1,9 +1,10 @@
-"""The command line `ftkit tour · doctor · fetch`, thin as paper: each verb calls one public function."""
+"""The command line `ftkit tour · doctor · fetch · run`, thin as paper: each verb calls one public function."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,16 @@ def _fetch(arguments: argparse.Namespace) -> None:
     print(sources.status())
 
 
+def _run(arguments: argparse.Namespace) -> None:
+    from ftkit import training
+    from ftkit.record import Recipe
+
+    recipe = Recipe.read(arguments.recipe)
+    run = training.fit(*recipe.load(), recipe.plan, out=arguments.out, resume=arguments.resume, track=arguments.track)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(run.summary())
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ftkit", description="A pretrained model, your data, and a plan.")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
@@ -68,4 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("names", nargs="*", metavar="NAME", help=f"sets to fetch (default: {' '.join(FIRST_LESSON)})")
     fetch.add_argument("--all", action="store_true", help="fetch every pinned set")
     fetch.set_defaults(verb=_fetch)
+
+    run = verbs.add_parser("run", help="carry out a recipe; several processes share it under `accelerate launch`")
+    run.add_argument("recipe", help="a TOML file, as Recipe.save writes it")
+    run.add_argument("--out", metavar="DIR", help="a folder for checkpoints and for the run")
+    run.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR, if there is one")
+    run.add_argument("--track", action="append", default=[], metavar="NAME", help="tell a tracker, such as tensorboard")
+    run.set_defaults(verb=_run)
     return parser

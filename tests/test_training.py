@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -595,3 +597,15 @@ def test_memory_is_given_back_where_the_system_takes_it_and_nothing_fails_elsewh
     training.give_back_memory()
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())  # a C library without that function
     training.give_back_memory()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # torch's compiler, of torch itself
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_blocks_learn_what_plain_ones_learn_and_leave_a_model_that_can_be_copied():
+    plan = Plan(train="top 1", lr=1e-2, head_lr=1e-2, epochs=2, seed=3)
+    plain, compiled = (fit(tiny.base(), tiny.splits(), plan.but(compile=c), on_event=None) for c in (False, True))
+    assert len(torch._dynamo.utils.compilation_time_metrics), "something was compiled"
+    copy.deepcopy(compiled.model)
+    assert np.allclose(compiled.valid_proba, plain.valid_proba, atol=0.05)
+    assert not any(b._compiled_call_impl for b in compiled.model.encoder.modules())

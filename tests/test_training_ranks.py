@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
+from accelerate.tracking import GeneralTracker
 
 from ftkit import tasks
+from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.training import fit
 
@@ -111,3 +114,60 @@ def test_processes_that_do_not_find_one_another_are_noticed(base, data, monkeypa
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(Exception, match=r"FT086.*3 processes"):
         fit(base, data, Plan(), on_event=None)
+
+
+class Notes(GeneralTracker):
+    """A tracker that only listens."""
+
+    name, requires_logging_directory = "notes", False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings, self.told, self.closed = {}, [], 0
+
+    @property
+    def tracker(self):
+        return self
+
+    def store_init_configuration(self, values):
+        self.settings |= values
+
+    def log(self, values, step=None, **kwargs):
+        self.told.append((step, values))
+
+    def finish(self):
+        self.closed += 1
+
+
+def test_a_tracker_is_told_settings_steps_and_epochs_and_let_go_of():
+    notes, plan = Notes(), Plan(train="head", epochs=2, batch_size=16)
+    run = fit(tiny.base(), tiny.splits(), plan, on_event=None, track=[notes])
+    assert notes.settings["train"] == "head" and notes.settings["epochs"] == 2
+    assert [v["loss"] for _, v in notes.told if "loss" in v] == list(run.losses)
+    epochs = [v for _, v in notes.told if "valid_loss" in v]
+    assert [e["valid_loss"] for e in epochs] == [h["valid_loss"] for h in run.history]
+    assert "train_loss" not in epochs[0], "before the first step there is none"
+    assert notes.closed == 1
+
+
+def test_a_tracker_is_let_go_of_when_a_run_fails():
+    notes = Notes()
+
+    def fail(event):
+        if event.kind == "step":
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        fit(tiny.base(), tiny.splits(), Plan(), on_event=fail, track=[notes])
+    assert notes.closed == 1
+
+
+@pytest.mark.parametrize("name", ["wandb", "fnord"])
+def test_a_tracker_that_is_not_installed_or_not_known_is_told_before_anything_is_trained(name):
+    with pytest.raises(FtkitError, match=rf"FT083.*{name}"):
+        fit(tiny.base(), tiny.splits(), Plan(), on_event=None, track=[name])
+
+
+def test_no_tracker_is_told_unless_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(Notes, "log", lambda *args, **kwargs: pytest.fail("told"))
+    fit(tiny.base(), tiny.splits(), Plan(epochs=1), on_event=None)

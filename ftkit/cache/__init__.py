@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ftkit.cache.parts import above, digest, up_to
+from ftkit.cache.parts import above, blocks_of, digest, up_to
 from ftkit.cache.shelf import ROWS, Shelf, make_room
 from ftkit.display import Record, record
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base, pool
 from ftkit.sources import cache_root
 
-__all__ = ["Activations", "Prefix", "above", "activations", "digest"]
+__all__ = ["Activations", "Prefix", "above", "activations", "blocks_of", "digest"]
 
 
 @record

@@ -91,6 +91,8 @@ class Plan(Record):
     dtype : str
         `"float32"`, `"bfloat16"` for autocast, or `"auto"`: whichever of the two was measured to train faster on this
         machine (`ft.check_machine()` tells). A run's own plan says which one that was.
+    compile : bool
+        Let `torch.compile` make each block anew as one piece: it needs a C++ compiler, and about a minute for it.
     cache : bool
         Whether what the frozen blocks make of a text is computed once and kept on disk, for this run and others; the
         last digits of the result differ a little from computing it anew in every batch.
@@ -132,6 +134,7 @@ class Plan(Record):
     clip: float = 1.0
     accumulate: int = 1
     dtype: str = "float32"
+    compile: bool = False
     cache: bool = True
     seed: int = 0
 

@@ -24,6 +24,7 @@ _CHOICES = {
     "class_weight": (None, "balanced"),
     "dtype": ("float32", "bfloat16", "auto"),
     "gradual": (False, True),
+    "compile": (False, True),
     "cache": (True, False),
 }
 _BOUNDS = {

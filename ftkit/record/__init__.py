@@ -22,9 +22,10 @@ from ftkit.findings import Finding
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record.folder import NAME, identity, load, read_tensors, save, write_tensors
+from ftkit.record.recipe import Recipe
 
 __all__ = [
-    "NAME", "Predictions", "Run", "environment", "identity", "load", "read_tensors", "save", "write_tensors",
+    "NAME", "Predictions", "Recipe", "Run", "environment", "identity", "load", "read_tensors", "save", "write_tensors",
 ]  # fmt: skip
 
 

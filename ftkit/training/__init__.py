@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -34,6 +34,7 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     out: str | Path | None = None,
     resume: bool = False,
+    track: Sequence[str] = (),
 ) -> Run:
     """Tune a copy of `base` on `data.train` as `plan` says, and return what came of it.
 
@@ -59,6 +60,9 @@ def fit(
     resume : bool
         Go on where the checkpoint in `out` stands, to the same weights, bit for bit, as a run that was never killed.
         A run that has ended is read from `out` and returned; where there is none yet, it begins.
+    track : sequence of str
+        Trackers to tell, by their names in Accelerate: `"tensorboard"`, `"mlflow"`, `"wandb"`. None is told, and
+        none is asked for, unless it is named here.
 
     Raises
     ------
@@ -66,7 +70,7 @@ def fit(
         FT051 if the plan names a group that the model lacks; FT067 if its method finds no place there; FT053 if a
         frozen weight moved; FT054 if nothing could be learned because the head is frozen at zero; FT057 if it was
         stopped before there was anything to keep; FT080 if `out` cannot be written; FT081 if what is in `out` is
-        another run's, FT084 if it holds one already.
+        another run's, FT084 if it holds one already; FT083 if a tracker is not installed.
     """
     began = time.perf_counter()
     give_back_memory()
@@ -74,9 +78,9 @@ def fit(
     checkpoints = Checkpoints.of(out, base, data, plan, resume)
     if checkpoints.ended:
         return record.load(checkpoints.folder, base, data)
-    ranks = Ranks()
+    ranks = Ranks(track, checkpoints.folder)
     devices = [ranks.device] if ranks.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), ranks.tracking(plan.to_dict()):
         torch.manual_seed(plan.seed)
         loop = Loop(base, data, plan, ranks, checkpoints, began, on_event, stop)
         loop.begin()

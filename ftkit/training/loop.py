@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from ftkit import baseline, doctor, evaluation, methods, tasks
+from ftkit import baseline, cache, doctor, evaluation, methods, tasks
 from ftkit.data import Splits
 from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
@@ -43,6 +43,9 @@ class Loop:
         methods.attach(self.model.encoder, plan)
         self.groups = tasks.classifier_groups(self.model)
         plan.apply(self.model, self.groups)
+        if plan.compile:  # block by block: their shapes are alike, so that each is compiled once for all
+            for block in cache.blocks_of(self.model.encoder)[1]:
+                block.compile(dynamic=True)
         if plan.start == "zero" and "head" not in plan.resolve(list(self.groups)):
             raise FtkitError(
                 "FT054",
@@ -177,6 +180,8 @@ class Loop:
         state = self.state
         model = tasks.Classifier(self.base, len(self.data.label_names)) if self.ranks.sharded else self.model
         model.load_state_dict(state.best, strict=False)
+        for block in cache.blocks_of(model.encoder)[1]:
+            block._compiled_call_impl = None  # a compiled block cannot be copied
         model.cpu().eval().requires_grad_(False)
         moved = how_far(model, self.base, self.groups, state.start)
         optimized = held(self.optimizer, self.model, self.groups)
@@ -222,6 +227,8 @@ class Loop:
 
     def _emit(self, kind: str, values: Mapping[str, float]) -> None:
         step = len(self.state.losses) if hasattr(self, "state") else 0
+        if kind in ("step", "epoch"):
+            self.ranks.log(values, step)
         if self._on_event and self.ranks.main:
             event = Event(kind=kind, step=step, n_steps=self.n_steps, elapsed_s=self.elapsed_s, values=values)
             self._on_event(event)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,14 @@ from ftkit.findings import FtkitError
 
 
 class Ranks:
-    """The processes that train one model together.
+    """The processes that train one model together, and the trackers that are told about it.
+
+    Parameters
+    ----------
+    track : sequence of str
+        Trackers that Accelerate knows, such as `"tensorboard"`, `"mlflow"` or `"wandb"`; none unless asked for.
+    folder : Path, optional
+        Where those that write files write them.
 
     Attributes
     ----------
@@ -30,13 +38,22 @@ class Ranks:
         Whether the weights themselves are dealt out over them (FSDP).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, track: Sequence[str] = (), folder: Path | None = None) -> None:
         from accelerate import Accelerator
+        from accelerate.tracking import filter_trackers
         from accelerate.utils import DistributedType
+
+        try:
+            missing = len(filter_trackers(list(track), folder)) < len(track)
+        except ValueError as error:  # it knows no tracker of that name, or the tracker needs a folder to write to
+            raise FtkitError("FT083", f"{str(error).rstrip('.')}.") from error
+        if missing:
+            raise FtkitError("FT083", f"Not all of these trackers are installed: {', '.join(map(str, track))}.")
 
         # The plan alone decides the dtype, so Accelerate's own mixed precision stays off.
         # Told to be on the processor, Accelerate joins processes there, too; else it would run each for itself.
-        self._accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
+        joins = {"cpu": not torch.accelerator.is_available(), "mixed_precision": "no"}
+        self._accelerator = Accelerator(**joins, log_with=list(track) or None, project_dir=folder)
         self.device, self.n = self._accelerator.device, self._accelerator.num_processes
         self.sharded = self._accelerator.distributed_type == DistributedType.FSDP
         self.main, self.own = self._accelerator.is_main_process, self._accelerator.process_index
@@ -106,3 +123,20 @@ class Ranks:
 
     def _chance(self) -> torch.Tensor:
         return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+
+    @contextlib.contextmanager
+    def tracking(self, settings: Mapping[str, Any]) -> Iterator[None]:
+        """Tell the trackers what the run was asked for, and let go of them at its end."""
+        if self._accelerator.log_with:
+            plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
+            self._accelerator.init_trackers("ftkit", plain)
+        try:
+            yield
+        finally:
+            for tracker in self._accelerator.trackers:
+                tracker.finish()
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Pass figures on to the trackers, if there are any."""
+        if self._accelerator.trackers:
+            self._accelerator.log({k: v for k, v in values.items() if v == v}, step=step)  # NaN is no figure
