@@ -5,8 +5,6 @@ several ranks, such as stars). Labels are arrays: (n,) of class indices for sing
 zeros and ones for multiple.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

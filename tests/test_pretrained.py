@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import pickle
 import re
@@ -147,7 +148,10 @@ def test_batches_are_padded_to_few_shapes_and_masked():
     base = tiny.base()
     ids = base.tokenize(TEXTS)
     batch = base.batch(ids)
-    assert batch["input_ids"].shape == batch["attention_mask"].shape == (len(TEXTS), 16)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (len(TEXTS), 12)
+    shapes = [base.batch([[1] * n])["input_ids"].shape[1] for n in range(1, base.max_tokens + 1)]
+    assert sorted(set(shapes[:32])) == [4, 8, 12, 16, 20, 24, 28, 32], "few for short texts"
+    assert all(b - a == 8 for a, b in itertools.pairwise(sorted(set(shapes[31:])))), "and fewer for long ones"
     assert batch["attention_mask"].sum(1).tolist() == [len(i) for i in ids]
     assert (batch["input_ids"][batch["attention_mask"] == 0] == base.tokenizer.pad_token_id).all()
 

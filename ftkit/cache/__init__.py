@@ -5,8 +5,6 @@ and in every sweep. So they are asked once a text. What they answer depends on t
 alone, not on who asked first: texts are always computed in batches of one shape, alone with others of their length.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import time

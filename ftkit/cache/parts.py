@@ -1,7 +1,5 @@
 """An encoder cut in two at a block: what lies below it, and what lies above, without a copy of any weight."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import weakref

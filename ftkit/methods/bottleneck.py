@@ -1,7 +1,5 @@
 """The bottleneck adapter: what a layer gives, and a small correction of it (N. Houlsby et al., ICML 2019)."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

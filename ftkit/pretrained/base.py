@@ -1,7 +1,5 @@
 """A pretrained encoder with its tokenizer as a `Base`: its groups, its tokens, its vectors."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +15,10 @@ from ftkit import plots
 from ftkit.display import Record, count, record, size
 from ftkit.findings import FtkitError
 
-#: Lengths are padded to multiples of this: the CPU's kernels are built anew for every new shape, and few shapes are
-#: several times faster than many, for a few padding tokens more.
+#: Lengths are padded to multiples of this, short ones to multiples of half of it: the CPU's kernels are built anew for
+#: every new shape, and few shapes are several times faster than many, for a few padding tokens more.
 PAD_TO = 8
+SHORT = 32
 #: Vectors that a `Base` remembers (at 384 numbers each, 30 MB), so that probe and LP-FT encode the same texts once.
 KEPT_ROWS = 20_000
 _BLOCK = re.compile(r"(?:^|\.)(?:layer|layers|h|blocks?)\.(\d+)\.")
@@ -79,7 +78,8 @@ class Base(Record):
 
     def padded(self, length: int, limit: int | None = None) -> int:
         """Return the length that texts of up to `length` tokens are padded to; `limit` is `max_tokens` by default."""
-        return min(-(-length // PAD_TO) * PAD_TO, max(limit or self.max_tokens, length))
+        step = PAD_TO // 2 if length <= SHORT else PAD_TO
+        return min(-(-length // step) * step, max(limit or self.max_tokens, length))
 
     def batch(self, ids: Sequence[Sequence[int]], length: int | None = None) -> dict[str, torch.Tensor]:
         """Return token ids as padded tensors `input_ids` and `attention_mask`, each of shape (batch, tokens)."""

@@ -3,8 +3,6 @@
 And its opposite: the same architecture with random weights, to see what is left when nothing was learned before.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Look into a pretrained model: which texts it finds alike, and a text's way through the blocks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

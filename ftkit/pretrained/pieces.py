@@ -1,7 +1,5 @@
 """How texts break into the pieces that a model reads."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What came out of a run: the tuned model, its history, what moved, and everything needed to repeat it."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import platform

@@ -1,7 +1,5 @@
 """The loop: it can be watched, stopped, killed and resumed; it keeps the best weights (lesson 05)."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a run tells while it lasts, and how it is ended from inside."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from ftkit.display import count, record, seconds, size

@@ -1,7 +1,5 @@
 """Where the loop gets its batches from: tokens, or what the frozen blocks made of them, computed once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

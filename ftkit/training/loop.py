@@ -1,7 +1,5 @@
 """One run from its first step to its last: what is prepared, what a step does, and what is kept at the end."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -4,8 +4,6 @@ Accelerate finds out how the process was started: alone, by `accelerate launch` 
 `torchrun`. Alone, everything here does nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence

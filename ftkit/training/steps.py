@@ -1,7 +1,5 @@
 """The parts of the loop that are no loop: the rows of a step, the optimizer, the rate, and who is in training mode."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import math
