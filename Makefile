@@ -6,7 +6,7 @@ PY := .venv/bin/python
 INSTALL := $(PYTHON) tools/install.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch tour lab app test quick notebooks claim clean
+.PHONY: help setup fetch tour lab app test quick notebooks claim bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ claim:  ## measure again what the README claims
 	@$(INSTALL) lab test
 	@$(PY) -m benchmarks.diagnoses
 
-clean:  ## remove .venv, build/ and what tools leave behind; the cache of models and data stays
-	rm -rf .venv build dist .pytest_cache .ruff_cache
+bench:  ## time and weigh ftkit beside other tools, about 40 minutes: benchmarks/results/speed.md
+	@$(INSTALL) bench
+	@.venv-bench/bin/python -m benchmarks.speed
+
+clean:  ## remove .venv, .venv-bench, build/ and what tools leave behind; the cache of models and data stays
+	rm -rf .venv .venv-bench build dist .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,6 +24,7 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     home = tmp_path / ".venv"
     for name, value in {"ROOT": tmp_path, "VENV": home, "PYTHON": home / "python", "STAMP": home / "stamp"}.items():
         monkeypatch.setattr(install, name, value)
+    monkeypatch.setattr(install, "PINS", install.PINS)  # what main changes is put back afterwards
     monkeypatch.setattr(install, "commands", [], raising=False)
     monkeypatch.setattr(install, "run", lambda command, quiet=False: install.commands.append(list(command)) or 0)
     monkeypatch.setattr(install, "make_venv", lambda: home.mkdir(exist_ok=True) or (home / "python").touch() or ["pip"])
@@ -97,7 +98,7 @@ def test_an_index_that_never_answers_is_given_up_in_time() -> None:
 
 
 def test_an_unknown_word_is_refused(tool: ModuleType) -> None:
-    with pytest.raises(SystemExit, match="unknown: labs; known: app, lab, test"):
+    with pytest.raises(SystemExit, match="unknown: labs; known: app, bench, lab, test"):
         tool.main(["labs"])
 
 
@@ -105,3 +106,14 @@ def test_it_needs_nothing_but_the_standard_library() -> None:
     text = Path(install.__file__).read_text(encoding="utf-8")
     imported = {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import ", "from "))}
     assert imported <= set(sys.stdlib_module_names)
+
+
+def test_what_benchmarks_compare_with_has_an_environment_of_its_own(tool: ModuleType) -> None:
+    (tool.ROOT / "benchmarks").mkdir()
+    (tool.ROOT / "benchmarks" / "constraints.txt").write_text("fastai==3.2.1\n")
+    tool.make_venv = lambda: tool.VENV.mkdir() or ["pip"]
+    before = tool.PINS
+    tool.main(["bench"])
+    assert tool.VENV.name == ".venv-bench" and tool.STAMP.parent == tool.VENV != tool.ROOT / ".venv"
+    assert tool.PINS[: len(before)] == before and str(tool.ROOT / "benchmarks/constraints.txt") in tool.commands[0]
+    assert tool.commands[-1][-2:] == ["--no-deps", "fastai==3.2.1"]

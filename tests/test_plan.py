@@ -42,6 +42,7 @@ WRONG = {
     "clip": [0, -1, NAN, "1"],
     "accumulate": [0, -8, 16.0, "32"],
     "dtype": ["float16", "bf16", None],
+    "compile": [1, "yes", None],
     "cache": [1, "yes", None],
     "seed": [-1, 2**63, 0.5, "0", None],
 }

@@ -379,7 +379,7 @@ def test_tuning_from_a_probe_starts_where_the_probe_is(base, data):
 
 @pytest.mark.parametrize("monitor", ["accuracy", "macro_f1", "loss"])
 def test_the_best_epoch_is_kept_and_its_weights_give_its_score_again(base, data, monitor):
-    run = fit(base, data, FAST.but(train="all", lr=0.03, epochs=8, monitor=monitor, schedule="constant"))
+    run = fit(base, data, FAST.but(train="all", lr=0.05, epochs=8, monitor=monitor, schedule="constant"))
     entry = {"loss": "valid_loss"}.get(monitor, monitor)
     values = [(-1 if monitor == "loss" else 1) * h[entry] for h in run.history]
     assert run.best_epoch == values.index(max(values))

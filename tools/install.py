@@ -4,6 +4,7 @@
     python tools/install.py lab         and JupyterLab
     python tools/install.py app         and Voila, which shows a notebook as an application
     python tools/install.py lab test    and what the tests need, Chromium included where it can be had
+    python tools/install.py bench       in .venv-bench, the tools that benchmarks compare ftkit with
 
 A second run does nothing: a stamp in .venv remembers what was installed, and from which pins.
 """
@@ -28,8 +29,12 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "ftkit-installed.json"
-EXTRAS = ("app", "lab", "test")
+PINS = ("constraints.txt",)
+EXTRAS = ("app", "bench", "lab", "test")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+#: fastai asks for torchvision, whose registry build does not fit a torch without CUDA: where it is installed, torch's
+#: operators for images are missing, and transformers cannot be imported. What is compared here needs no images.
+ALONE = ("fastai",)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 
 
@@ -39,15 +44,25 @@ def main(words: Sequence[str]) -> None:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(EXTRAS)}")
     if sys.version_info < (3, 11):  # noqa: UP036 - a learner's Python may be any
         sys.exit(f"ftkit needs Python 3.11 or newer; this is {platform.python_version()} ({sys.executable}).")
+    if "bench" in words:
+        move_to_bench()
     if not done(words):
         install(words)
     if "test" in words and not any(map(shutil.which, BROWSERS)):
         install_browser()
 
 
+def move_to_bench() -> None:
+    """Work on an environment of its own: what is only compared with must not decide what learners get."""
+    global VENV, PYTHON, STAMP, PINS
+    before, VENV = VENV, VENV.with_name(".venv-bench")
+    PYTHON, STAMP = (VENV / path.relative_to(before) for path in (PYTHON, STAMP))
+    PINS = (*PINS, "benchmarks/constraints.txt")
+
+
 def digest() -> str:
     """Return a hash of everything that decides what is installed: pins, dependencies, and the Python behind .venv."""
-    pins = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+    pins = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", *PINS))
     return hashlib.sha256(pins + sys.version.encode()).hexdigest()
 
 
@@ -69,7 +84,9 @@ def install(words: Sequence[str]) -> None:
         # Failing is no harm: the next command then takes torch from pip's own index.
         run([*pip, "install", "--no-deps", "--index-url", CPU_INDEX, pinned("torch")])
     target = str(ROOT) + (f"[{','.join(extras)}]" if extras else "")
-    if run([*pip, "install", "-c", str(ROOT / "constraints.txt"), "-e", target]):
+    limits = [word for name in PINS for word in ("-c", str(ROOT / name))]
+    alone = [pinned(name) for name in ALONE if "bench" in extras]
+    if run([*pip, "install", *limits, "-e", target]) or (alone and run([*pip, "install", "--no-deps", *alone])):
         sys.exit("The installation failed; pip says why above. To try again, give the same command.")
     STAMP.write_text(json.dumps({"digest": digest(), "extras": extras}), encoding="utf-8")
 
@@ -116,8 +133,8 @@ def answers(url: str, within_s: float = 4.0) -> bool:
 
 
 def pinned(name: str) -> str:
-    """Return the line of constraints.txt that pins `name`."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    """Return the line that pins `name`."""
+    lines = [line for pins in PINS for line in (ROOT / pins).read_text(encoding="utf-8").splitlines()]
     return next(line for line in lines if line.startswith(f"{name}=="))
 
 
