@@ -204,6 +204,23 @@ def test_a_disk_that_fills_up_at_the_very_end_leaves_the_run_in_hand(base, data,
     assert caught.value.run.weights_sha256 == fit(base, data).weights_sha256
 
 
+def test_a_disk_that_is_full_when_a_stop_is_asked_for_leaves_the_run_in_hand(base, data, tmp_path):
+    before, taken = resource.getrlimit(resource.RLIMIT_FSIZE), []
+
+    def stop():
+        if len(taken) >= 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        return len(taken) >= 6
+
+    try:
+        with pytest.raises(FtkitError, match="FT080") as caught:
+            fit(base, data, out=tmp_path, on_event=lambda e: taken.append(e) if e.kind == "step" else None, stop=stop)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.run.n_steps == 6
+    assert np.isfinite(caught.value.run.predict_proba(data.valid.texts)).all()
+
+
 def test_a_folder_that_cannot_be_written_is_found_out_before_the_first_step(base, data, tmp_path):
     (tmp_path / "file").write_text("")
     events = []

@@ -84,13 +84,14 @@ def fit(
         loop.begin()
         stopped, findings = None, ()
         try:
-            loop.epochs()
+            try:
+                loop.epochs()
+            except Ended as ended:
+                stopped, findings = ended.reason, ended.findings
+                if ended.resumable:
+                    loop.checkpoint()
         except KeyboardInterrupt:
             stopped = "interrupted"
-        except Ended as ended:
-            stopped, findings = ended.reason, ended.findings
-            if ended.resumable:
-                loop.checkpoint()
         except Exception as error:
             error.run = loop.end(f"{type(error).__name__}: {error}", ())
             error.add_note("What was learned until then is not lost: `.run` of this error holds the best weights.")
