@@ -1,7 +1,5 @@
 """Activations on disk: files that are mapped, each with an index and checksums that are written last."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -52,7 +50,7 @@ class Shelf:
         In which of the files; -1 for none.
     """
 
-    def __init__(self, prefix: Prefix, keys: np.ndarray) -> None:
+    def __init__(self, prefix: "Prefix", keys: np.ndarray) -> None:
         self.prefix, self.keys, self.text_s = prefix, keys, 0.0
         self.files: list[np.ndarray] = []
         self.file, self.place = np.full(len(keys), -1), np.zeros(len(keys), ENTRY)
@@ -131,7 +129,7 @@ class Shelf:
         self._take(np.load(path, mmap_mode="r", allow_pickle=False), numbers, table)
 
 
-def _alike(prefix: Prefix, ids: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+def _alike(prefix: "Prefix", ids: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
     """Yield the numbers of texts that are padded to the same length, at most `ROWS` at a time."""
     lengths = np.fromiter((prefix.length(len(tokens)) for tokens in ids), np.int32, len(ids))
     for length in np.unique(lengths):

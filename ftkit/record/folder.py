@@ -4,8 +4,6 @@
 `history.csv` and `valid.csv` are for people and spreadsheets.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping
@@ -38,7 +36,7 @@ def identity(base: Base, data: Splits, plan: Plan) -> dict[str, Any]:
     return {"plan": plan.to_dict(), "data": data.fingerprint(), "base": read}
 
 
-def save(run: Run, folder: str | Path) -> Path:
+def save(run: "Run", folder: str | Path) -> Path:
     """Write a run into a folder, which is made where there is none, and return it.
 
     Each file is written beside the old one and takes its place when it is whole; `run.json` comes last.
@@ -68,7 +66,7 @@ def save(run: Run, folder: str | Path) -> Path:
     return folder
 
 
-def load(folder: str | Path, base: Base, data: Splits) -> Run:
+def load(folder: str | Path, base: Base, data: Splits) -> "Run":
     """Read a run that `save` or `fit(out=...)` has written.
 
     Parameters

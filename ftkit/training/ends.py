@@ -1,19 +1,13 @@
 """What a run reports when it has ended: what the optimizer held, how far each group went, why a loss went wrong."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from ftkit import methods, tasks
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base
-
-if TYPE_CHECKING:
-    from ftkit.training.loop import Loop
 
 
 def held(
@@ -46,19 +40,3 @@ def how_far(
         # A head that started from zeros has no length to compare with: its change is told as a whole (100 %).
         moved[group] = math.sqrt(change / length) if length else float(change > 0)
     return moved
-
-
-@torch.no_grad()
-def why_not_finite(loop: Loop, rows: Sequence[int]) -> str:
-    """Return which rows were in the batch whose loss was not finite, and what most likely made it so."""
-    names = [loop.data.train.ids[i] for i in rows]
-    told = f"Rows of the batch: {', '.join(names[:40])}{', ...' if len(names) > 40 else ''}. "
-    if not all(torch.isfinite(p).all() for p in loop.state.moving.values()):
-        return told + "The step before had left weights that are not finite: the learning rate is too high."
-    loop.model.eval()
-    alone = [loop.model(loop.ranks.here(loop.feed.train([i]))) for i in rows]
-    if bad := [name for name, logits in zip(names, alone, strict=True) if not torch.isfinite(logits).all()]:
-        return told + f"By themselves, too, these have no finite answer: {', '.join(bad[:10])}."
-    if loop.plan.dtype == "bfloat16" and torch.isfinite(torch.cat(alone)).all():
-        return told + "In float32 the answers to them are finite: rounding is the likely cause; try dtype='float32'."
-    return told + "The answers to them are finite: a learning rate that is too high is the likely cause."

@@ -13,7 +13,7 @@ from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record import Run, environment
-from ftkit.training.ends import held, how_far, why_not_finite
+from ftkit.training.ends import held, how_far
 from ftkit.training.events import Ended, Event
 from ftkit.training.feed import Feed
 from ftkit.training.ranks import Ranks
@@ -140,13 +140,30 @@ class Loop:
         state.losses.append(self.ranks.sum(total).item())
         if not math.isfinite(state.losses[-1]):
             told = f"the loss was {state.losses[-1]} at step {len(state.losses)}, in epoch {state.epoch}; "
-            told += f"epoch {state.best_epoch} is kept. {why_not_finite(self, rows)}"
+            told += f"epoch {state.best_epoch} is kept. {self._why_not_finite(rows)}"
             raise Ended("the loss was not finite", Finding(code="FT055", message=told))
         self.ranks.clip(list(state.moving.values()), plan.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         state.done += 1
         self._emit("step", {"loss": state.losses[-1], "rate": rate, "n_rows": len(rows)})
+
+    @torch.no_grad()
+    def _why_not_finite(self, rows: Sequence[int]) -> str:
+        """Return which rows were in the batch whose loss was not finite, and what most likely made it so."""
+        names = [self.data.train.ids[i] for i in rows]
+        told = f"Rows of the batch: {', '.join(names[:40])}{', ...' if len(names) > 40 else ''}. "
+        if not all(torch.isfinite(p).all() for p in self.state.moving.values()):
+            return told + "The step before had left weights that are not finite: the learning rate is too high."
+        self.model.eval()
+        alone = [self.model(self.ranks.here(self.feed.train([i]))) for i in rows]
+        if bad := [name for name, logits in zip(names, alone, strict=True) if not torch.isfinite(logits).all()]:
+            return told + f"By themselves, too, these have no finite answer: {', '.join(bad[:10])}."
+        if self.plan.dtype == "bfloat16" and torch.isfinite(torch.cat(alone)).all():
+            return (
+                told + "In float32 the answers to them are finite: rounding is a likely cause; try dtype='float32'."
+            )
+        return told + "The answers to them are finite: a learning rate that is too high is the likely cause."
 
     def _logits(self, rows: Sequence[int]) -> torch.Tensor:
         """Return logits (rows, n_classes) in float32 of training rows."""

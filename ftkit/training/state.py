@@ -1,14 +1,12 @@
 """Where a run stands: all that decides how it goes on, and a checkpoint of it that no crash can leave half-written."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -171,7 +169,7 @@ class Checkpoints:
     _written: float = field(default_factory=time.perf_counter, init=False)
 
     @classmethod
-    def of(cls, out: str | Path | None, base: Base, data: Splits, plan: Plan, resume: bool) -> Checkpoints:
+    def of(cls, out: str | Path | None, base: Base, data: Splits, plan: Plan, resume: bool) -> Self:
         """Look into the folder of a run, and make it where there is none.
 
         Raises
