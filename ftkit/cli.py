@@ -1,7 +1,5 @@
 """The command line `ftkit tour · doctor · fetch · run`, thin as paper: each verb calls one public function."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

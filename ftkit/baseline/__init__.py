@@ -4,8 +4,6 @@ Each function learns from `train`, chooses its one setting on `valid`, and retur
 None of them opens `test`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

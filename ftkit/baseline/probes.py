@@ -3,8 +3,6 @@
 The regression is the linear head of every baseline; its one setting is chosen on `valid`.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Callable

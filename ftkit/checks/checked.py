@@ -4,8 +4,6 @@ Of data everything is told in one table; of results whether tuning has beaten wh
 opened too often.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """How long texts are in tokens, and what is lost where they are cut (lesson 02)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

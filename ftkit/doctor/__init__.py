@@ -4,8 +4,6 @@ In a container, what counts is what the container may use, not what the machine 
 groups (cgroups, version 1 and 2), and speed is measured, because no list of processors is complete.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

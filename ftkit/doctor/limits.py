@@ -3,8 +3,6 @@
 In a container the limits stand in control groups (cgroups), version 1 or 2. `root` is where the file system starts.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

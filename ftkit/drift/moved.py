@@ -1,7 +1,5 @@
 """What a run moved: the weights of each group and layer, what they make of the same texts, and where they look."""
 
-from __future__ import annotations
-
 import copy
 import math
 import re

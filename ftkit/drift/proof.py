@@ -1,7 +1,5 @@
 """The freeze proof: what was planned to move, what the optimizer held, and what moved, group by group."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
