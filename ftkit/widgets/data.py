@@ -1,18 +1,17 @@
 """The data panel: rows by split, label and text, what the model reads of them, and their near-duplicates."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Iterable
 
-import ipywidgets
 import pandas as pd
+from ipywidgets import HTML, Button, Dropdown, Text
 
 from ftkit.data import Rows, Splits
 from ftkit.data.duplicates import NearDuplicates, near_duplicates
 from ftkit.display import count, escape, percent, shorten, table_html
 from ftkit.pretrained import Base
 from ftkit.pretrained.pieces import boxes, tokens
-from ftkit.widgets.panel import Panel, announced, grid
+from ftkit.widgets.panel import Panel, announced, grid, offer
 
 ROWS_A_PAGE = 8
 #: Of a longer text, only so much is shown and broken into tokens: whole licences would hold up every key typed.
@@ -54,30 +53,22 @@ class DataPanel(Panel):
         self.duplicates: NearDuplicates | None = None
 
         splits, labels = [part.name for part in data.parts], data.label_names
-        self.split = ipywidgets.Dropdown(description="Split", options=splits)
         every = [("every label", _ANY), *zip(labels, labels, strict=True)]
-        self.label = ipywidgets.Dropdown(description="Label", options=every)
         # In test, say: the rows of the chosen split that have a near-duplicate there. It waits for the button.
         anywhere = [("any split, or none", _ANY), *zip(splits, splits, strict=True)]
-        self.twin_in = ipywidgets.Dropdown(description="Near-duplicate in", options=anywhere, disabled=True)
-        self.row = ipywidgets.Dropdown(description="Look at row")
-        self.contains = ipywidgets.Text(description="Text contains", placeholder="any text")
-        self.earlier_button, self.later_button, self.duplicates_button = (
-            ipywidgets.Button(description=words) for words in ("Previous page", "Next page", "Find near-duplicates")
-        )
-        self._splits, self._table, self._detail = (ipywidgets.HTML() for _ in range(3))
-
-        for control in (self.split, self.label, self.contains, self.twin_in):
-            control.observe(self.guarded(lambda change: self._filter()), "value")
-        self.row.observe(self.guarded(lambda change: self._look()), "value")
-        self.earlier_button.on_click(self.guarded(lambda button: self._turn(self._page - 1)))
-        self.later_button.on_click(self.guarded(lambda button: self._turn(self._page + 1)))
-        self.duplicates_button.on_click(self.guarded(lambda button: self.in_thread(self._find)))
+        self.split = self.control(Dropdown, "Split", self._filter, options=splits)
+        self.label = self.control(Dropdown, "Label", self._filter, options=every)
+        self.contains = self.control(Text, "Text contains", self._filter, placeholder="any text")
+        self.twin_in = self.control(Dropdown, "Near-duplicate in", self._filter, options=anywhere, disabled=True)
+        self.row = self.control(Dropdown, "Look at row", self._look).add_class("wide")
+        self.earlier_button = self.control(Button, "Previous page", lambda: self._turn(self._page - 1))
+        self.later_button = self.control(Button, "Next page", lambda: self._turn(self._page + 1))
+        self.duplicates_button = self.control(Button, "Find near-duplicates", lambda: self.in_thread(self._find))
+        self._splits, self._table, self._detail = HTML(), HTML(), HTML()
         # In one line after another, as many as fit; each of the texts and tables takes a line of its own (panels.css).
-        filters = (self.split, self.label, self.contains, self.duplicates_button, self.twin_in)
-        leafing = (self.earlier_button, self.later_button, self.row.add_class("wide"))
-        told = (self._detail, self._splits, self.shown_code, self.style)
-        self.box.children = (*filters, self.status, self._table, *leafing, *told)
+        filters = (self.split, self.label, self.contains, self.duplicates_button, self.twin_in, self.status)
+        leafing = (self._table, self.earlier_button, self.later_button, self.row, self._detail)
+        self.box.children = (*filters, *leafing, self._splits, self.shown_code, self.style)
         self._filter()
 
     @property
@@ -108,19 +99,10 @@ class DataPanel(Panel):
             self._find()
         return self.value
 
-    @property
-    def _asked(self) -> dict[str, str]:
-        asked = {"label": self.label.value, "contains": self.contains.value}
-        return {name: value for name, value in asked.items() if value}
-
-    @property
-    def _on_page(self) -> range:
-        """Positions in `value` of the rows on this page."""
-        return range(len(self.value))[self._page * ROWS_A_PAGE :][:ROWS_A_PAGE]
-
     def _filter(self) -> None:
         """Take the rows that the controls ask for, from their first page on."""
-        asked, within = self._asked, self.twin_in.value
+        asked, within = {"label": self.label.value, "contains": self.contains.value}, self.twin_in.value
+        self._asked = asked = {name: value for name, value in asked.items() if value}
         parts = {p.name: self.duplicates.twins(p.name, within) if within else p for p in self.data.parts}
         self._matching = {name: rows.where(**asked) if asked else rows for name, rows in parts.items()}
         self._turn(0)
@@ -132,29 +114,25 @@ class DataPanel(Panel):
         name, texts, n_all = self.split.value, self.value.texts, len(getattr(self.data, self.split.value))
         last = max(0, len(texts) - 1) // ROWS_A_PAGE
         self._page = min(max(0, page), last)
+        self._on_page = on_page = range(len(texts))[self._page * ROWS_A_PAGE :][:ROWS_A_PAGE]  # positions in `value`
         self.earlier_button.disabled, self.later_button.disabled = self._page == 0, self._page == last
-        self.row.options = [(f"{i + 1}: {shorten(texts[i], 80)}", i) for i in self._on_page]
-        self.row.index, self.row.disabled = 0 if texts else None, not texts
+        offer(self.row, [(f"{i + 1}: {shorten(texts[i], 80)}", i) for i in on_page])
+        self.row.disabled = not texts
         self._look()
         told = "All" if len(texts) == n_all else f"<b>{count(len(texts))}</b> of"
-        told += f" {count(n_all)} {name} rows"
-        if texts:
-            first, end = self._on_page[0] + 1, self._on_page[-1] + 1
-            told += f"; rows {count(first)} to {count(end)}, page {self._page + 1} of {last + 1}"
+        rows = f"rows {count(on_page.start + 1)} to {count(on_page.stop)}, page {self._page + 1} of {last + 1}"
         care = " Look at test rows if you must, but decide nothing by them." if name == "test" else ""
-        self.status.value = announced(f"{told}.{care}")
+        self.status.value = announced(f"{told} {count(n_all)} {name} rows{f'; {rows}' if texts else ''}.{care}")
 
     def _look(self) -> None:
         """Show the rows of this page, and all of the chosen one."""
-        rows, cells = self.value.take(self._on_page), []
-        columns = {"Row": "", "Text": "", "Label": "label"} | ({"Tokens": "n"} if self.base else {})
-        for i, text, label in zip(self._on_page, rows.texts, rows.named_labels(), strict=True):
-            cells.append([count(i + 1), excerpt(text, self.contains.value), escape(label)])
-            if self.base:
-                cells[-1].append(n_tokens(self.base, text))
-        at = self.row.value
-        chosen = [i == at for i in self._on_page]
-        self._table.value = grid(f"{self.data.name}, {self.split.value}", columns, cells, chosen)
+        rows, at = self.value.take(self._on_page), self.row.value
+        texts = [excerpt(text, self.contains.value) for text in rows.texts]
+        columns = [("Row", "", [count(i + 1) for i in self._on_page]), ("Text", "", texts)]
+        columns.append(("Label", "label", map(escape, rows.named_labels())))
+        if self.base:
+            columns.append(("Tokens", "n", [n_tokens(self.base, text) for text in rows.texts]))
+        self._table.value = grid(f"{self.data.name}, {self.split.value}", columns, [i == at for i in self._on_page])
         self._detail.value = "" if at is None else told_row(self.value.take([at]), self.base, self.duplicates)
         self.show_code()
 
@@ -204,12 +182,12 @@ def n_tokens(base: Base, text: str) -> str:
 def told_tokens(base: Base, text: str) -> str:
     """Return a text's tokens as HTML: a sentence on what is cut, and a box for each token."""
     (pieces,) = tokens(base, [text[:MOST_CHARACTERS]]).pieces
-    n, n_cut, more = len(pieces), sum(p.cut for p in pieces), _more(text)
-    cut = f"<b>{count(n_cut)}{more}</b> of them ({percent(n_cut / max(n, 1))}) are cut: dashed and struck through."
-    start = max(0, base.max_tokens - _MOST_PIECES // 2) if n_cut else 0
+    n, n_cut, limit, more = len(pieces), sum(p.cut for p in pieces), base.max_tokens, _more(text)
+    start = max(0, limit - _MOST_PIECES // 2) if n_cut else 0
     part = pieces[start : start + _MOST_PIECES]
-    told = f"<b>{count(n)}{more}</b> tokens; {escape(base.name)} reads up to {base.max_tokens}, so "
-    told += cut if n_cut else "all of it."
+    cut = f"<b>{count(n_cut)}{more}</b> of them ({percent(n_cut / max(n, 1))}) are cut: dashed and struck through."
+    reads = f"{escape(base.name)} reads up to {limit}, so {cut if n_cut else 'all of it.'}"
+    told = f"<b>{count(n)}{more}</b> tokens; {reads}"
     if len(part) < n or more:
         told += f" Here are {count(len(part))} of them, from token {count(start + 1)} on."
     return f'<p>{told}</p><p class="pieces">{boxes(part)}</p>'
@@ -240,16 +218,15 @@ def _told_twins(found: pd.DataFrame, split: str, label: str, threshold: float) -
     alike = f"similarity {threshold:g} or more"
     if not len(found):
         return f"<p>No near-duplicate of this row ({alike}).</p>"
-    rows = [
-        (f"{t.Similarity:.2f}", excerpt(t.Text), _beside(label, t.Label, "label"), _beside(split, t.Split, "split"))
-        for t in found.head(_MOST_TWINS).itertuples()
-    ]
-    caption = f"Near-duplicates of this row ({len(rows)} of {count(len(found))}; {alike})"
-    return grid(caption, {"Similarity": "", "Text": "", "Label": "label", "Split": "short"}, rows)
+    near = found.head(_MOST_TWINS)
+    alikes, texts = near["Similarity"].map("{:.2f}".format), near["Text"].map(excerpt)
+    labels, splits = _beside(label, near["Label"], "label"), _beside(split, near["Split"], "split")
+    columns = [("Similarity", "", alikes), ("Text", "", texts), ("Label", "label", labels), ("Split", "short", splits)]
+    return grid(f"Near-duplicates of this row ({len(near)} of {count(len(found))}; {alike})", columns)
 
 
-def _beside(own: str, other: str, what: str) -> str:
-    return escape(other) + ("" if other == own else f" (another {what})")
+def _beside(own: str, others: Iterable[str], what: str) -> list[str]:
+    return [escape(other) + ("" if other == own else f" (another {what})") for other in others]
 
 
 def _more(text: str) -> str:

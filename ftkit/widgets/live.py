@@ -3,15 +3,13 @@
 The charts are SVG text: a matplotlib figure takes 80 ms, and would hold up the training it shows.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import ipywidgets
+from ipywidgets import HTML
 from matplotlib.ticker import MaxNLocator
 
 from ftkit import doctor
@@ -34,14 +32,14 @@ class Live:
 
     Parameters
     ----------
-    shown : ipywidgets.HTML
+    shown : HTML
         Its value is assigned, which a thread may do.
     plan : Plan
     reference : tuple of str and float
         Name and accuracy of what the run has to beat; a dashed line.
     """
 
-    def __init__(self, shown: ipywidgets.HTML, plan: Plan, reference: tuple[str, float]) -> None:
+    def __init__(self, shown: HTML, plan: Plan, reference: tuple[str, float]) -> None:
         self._shown, self._plan, self._reference = shown, plan, reference
         self._losses, self._scored = [], []  # of each step; step, loss and accuracy on valid of each epoch
         self._step = self._n_steps = self._n_rows = 0
@@ -68,20 +66,16 @@ class Live:
         trained_s = max(1e-9, self._elapsed_s - self._began_s)
         left_s = trained_s / self._step * (self._n_steps - self._step)
         epoch = math.ceil(self._step * self._plan.epochs / self._n_steps)
-        return (
-            f"Epoch {epoch} of {self._plan.epochs}, step {count(self._step)} of {count(self._n_steps)}: "
-            f"about {seconds(left_s)} to go. {count(self._n_rows / trained_s)} rows a second, "
-            f"{size(doctor.rss_bytes())} of memory in use."
-        )
+        step = f"Epoch {epoch} of {self._plan.epochs}, step {count(self._step)} of {count(self._n_steps)}"
+        speed = f"{count(self._n_rows / trained_s)} rows a second, {size(doctor.rss_bytes())} of memory in use."
+        return f"{step}: about {seconds(left_s)} to go. {speed}"
 
     def draw(self, told: str | None = None) -> None:
         """Draw the state as it is, with a sentence in the place of the progress, if one is given."""
         self._drawn_at = time.monotonic()
         done = 100 * self._step / max(1, self._n_steps)
-        bar = (
-            f'<div class="bar" role="progressbar" aria-label="Share of the steps that are done, in percent" '
-            f'aria-valuenow="{done:.0f}"><div style="width:{done:.1f}%"></div></div>'
-        )
+        told_by = f'aria-label="Share of the steps that are done, in percent" aria-valuenow="{done:.0f}"'
+        bar = f'<div class="bar" role="progressbar" {told_by}><div style="width:{done:.1f}%"></div></div>'
         charts = self._charts() if self._scored else ""
         self._shown.value = f'<div class="live">{bar}<p>{escape(told or self.progress)}</p>{charts}</div>'
 

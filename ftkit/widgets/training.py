@@ -1,13 +1,11 @@
 """The training panel: start a run, watch it, stop it, and read its result beside a baseline and earlier runs."""
 
-from __future__ import annotations
-
 import dataclasses
 import threading
 from typing import Any, NamedTuple
 
-import ipywidgets
 import pandas as pd
+from ipywidgets import HTML, Button, Dropdown, HBox, VBox
 
 from ftkit import baseline as baselines
 from ftkit import report, training
@@ -24,7 +22,7 @@ from ftkit.widgets.panel import Panel, announced
 
 #: Runs of earlier panels for the same data stay comparable for as long as the kernel lives; so many are remembered.
 _MOST_REMEMBERED = 30
-_REMEMBERED: dict[str, list[Entry]] = {}
+_REMEMBERED: dict[str, list["Entry"]] = {}
 #: One training at a time: two would share the processor, and the random numbers that make a run repeatable.
 _TRAINING = threading.Lock()
 _COLUMNS = ["run", "plan", "kept epoch", "valid right (%)", "time", "ended early"]
@@ -100,15 +98,11 @@ class TrainingPanel(Panel):
         self._entries = _REMEMBERED.setdefault(data.name, [])
         self._entries[:] = [entry for entry in self._entries if _same_rows(entry.answers, data)]
 
-        self.start_button = ipywidgets.Button(description="Start training", button_style="primary")
-        self.stop_button = ipywidgets.Button(description="Stop and keep the best", disabled=True)
-        self.start_button.on_click(self.guarded(lambda button: self._start_clicked()))
-        self.stop_button.on_click(self.guarded(lambda button: self._stop_clicked()))
-        self._live, self._result, self._table = (ipywidgets.HTML() for _ in range(3))
-        self.compare_with = ipywidgets.Dropdown(description="Compare with")
-        self.compare_with.observe(self.guarded(lambda change: self._show_result()), "value")
-        self._after = ipywidgets.VBox()
-        buttons = ipywidgets.HBox([self.start_button, self.stop_button])
+        self.start_button = self.control(Button, "Start training", self._start_clicked, button_style="primary")
+        self.stop_button = self.control(Button, "Stop and keep the best", self._stop_clicked, disabled=True)
+        self.compare_with = self.control(Dropdown, "Compare with", self._show_result)
+        self._live, self._result, self._table, self._after = HTML(), HTML(), HTML(), VBox()
+        buttons = HBox([self.start_button, self.stop_button])
         self.box.children = (buttons, self.status, self._live, self._after, self.shown_code, self.style)
         if isinstance(plan, Panel):
             plan.on_value(lambda value: self.show_code())
