@@ -17,9 +17,7 @@ ROWS_A_PAGE = 8
 #: Of a longer text, only so much is shown and broken into tokens: whole licences would hold up every key typed.
 MOST_CHARACTERS = 4_000
 _MOST_PIECES = 100
-_MOST_TWINS = 5
 _EXCERPT = 120  # characters: two or three lines of a table
-_ANY = ""  # not None: a list whose value is None shows nothing as chosen
 
 
 class DataPanel(Panel):
@@ -46,16 +44,19 @@ class DataPanel(Panel):
     """
 
     css_class = "ftkit-data"
+    value: Rows
+    duplicates: NearDuplicates | None = None
 
     def __init__(self, data: Splits, base: Base | None = None, *, key: str | None = None) -> None:
         super().__init__(data.name if key is None else key)
         self.data, self.base = data, base
-        self.duplicates: NearDuplicates | None = None
+        self._counted = {"rows": data.parts}  # of each split, in words and as something that has a length
 
         splits, labels = [part.name for part in data.parts], data.label_names
-        every = [("every label", _ANY), *zip(labels, labels, strict=True)]
+        # "" is any; not None, since a list whose value is None shows nothing as chosen.
+        every = [("every label", ""), *zip(labels, labels, strict=True)]
         # In test, say: the rows of the chosen split that have a near-duplicate there. It waits for the button.
-        anywhere = [("any split, or none", _ANY), *zip(splits, splits, strict=True)]
+        anywhere = [("any split, or none", ""), *zip(splits, splits, strict=True)]
         self.split = self.control(Dropdown, "Split", self._filter, options=splits)
         self.label = self.control(Dropdown, "Label", self._filter, options=every)
         self.contains = self.control(Text, "Text contains", self._filter, placeholder="any text")
@@ -72,20 +73,14 @@ class DataPanel(Panel):
         self._filter()
 
     @property
-    def value(self) -> Rows:
-        """The rows that pass the filter."""
-        return self._matching[self.split.value]
-
-    @property
     def code(self) -> str:
         """The calls that give these rows, and what is shown of them."""
         given = ", ".join(f"{name}={value!r}" for name, value in self._asked.items())
-        lines, source = [], f"data.{self.split.value}"
-        if self.duplicates:
-            lines += ["from ftkit.data import near_duplicates", "found = near_duplicates(data)"]
-        if self.twin_in.value:
-            source = f"found.twins({self.split.value!r}, within={self.twin_in.value!r})"
-        lines.append(f"rows = {source}{f'.where({given})' if given else ''}")
+        rows, within = f"data.{self.split.value}", self.twin_in.value
+        if within:
+            rows = f"found.twins({self.split.value!r}, within={within!r})"
+        lines = ["from ftkit.data import near_duplicates", "found = near_duplicates(data)"] if self.duplicates else []
+        lines.append(f"rows = {rows}{f'.where({given})' if given else ''}")
         if self.base and len(self.value):
             lines += ["from ftkit.pretrained import tokens", f"tokens(base, [rows.texts[{self.row.value}]])"]
         if self.duplicates and len(self.value):
@@ -104,9 +99,10 @@ class DataPanel(Panel):
         asked, within = {"label": self.label.value, "contains": self.contains.value}, self.twin_in.value
         self._asked = asked = {name: value for name, value in asked.items() if value}
         parts = {p.name: self.duplicates.twins(p.name, within) if within else p for p in self.data.parts}
-        self._matching = {name: rows.where(**asked) if asked else rows for name, rows in parts.items()}
+        matching = {name: rows.where(**asked) if asked else rows for name, rows in parts.items()}
+        self._counted["rows that pass the filter"] = matching.values()
+        self.value = matching[self.split.value]
         self._turn(0)
-        self._show_splits()
         self.tell_listeners()
 
     def _turn(self, page: int) -> None:
@@ -125,7 +121,7 @@ class DataPanel(Panel):
         self.status.value = announced(f"{told} {count(n_all)} {name} rows{f'; {rows}' if texts else ''}.{care}")
 
     def _look(self) -> None:
-        """Show the rows of this page, and all of the chosen one."""
+        """Show the rows of this page, all of the chosen one, and how many there are."""
         rows, at = self.value.take(self._on_page), self.row.value
         texts = [excerpt(text, self.contains.value) for text in rows.texts]
         columns = [("Row", "", [count(i + 1) for i in self._on_page]), ("Text", "", texts)]
@@ -134,6 +130,9 @@ class DataPanel(Panel):
             columns.append(("Tokens", "n", [n_tokens(self.base, text) for text in rows.texts]))
         self._table.value = grid(f"{self.data.name}, {self.split.value}", columns, [i == at for i in self._on_page])
         self._detail.value = "" if at is None else told_row(self.value.take([at]), self.base, self.duplicates)
+        counts = [(what, *(count(len(part)) for part in parts)) for what, parts in self._counted.items()]
+        splits = pd.DataFrame(counts, columns=["split", *(part.name for part in self.data.parts)])
+        self._splits.value = table_html(splits, "The splits")
         self.show_code()
 
     def _find(self) -> None:
@@ -142,19 +141,12 @@ class DataPanel(Panel):
         self.say(f"Comparing {count(n)} texts with each other: some seconds, once. Go on looking meanwhile.")
         self.duplicates = near_duplicates(self.data)
         self.duplicates_button.disabled, self.twin_in.disabled = True, False
-        self._show_splits()
+        self._counted["rows with a near-duplicate in another split"] = [
+            {i for q in self.data.parts if q is not p for i in self.duplicates.twins(p.name, q.name).ids}
+            for p in self.data.parts
+        ]
         self._look()
         self.say(self.duplicates.summary())
-
-    def _show_splits(self) -> None:
-        names = self._matching.keys()
-        lines = {"rows": self.data.parts, "rows that pass the filter": self._matching.values()}
-        if self.duplicates:
-            lines["rows with a near-duplicate in another split"] = [
-                {i for other in names - {name} for i in self.duplicates.twins(name, other).ids} for name in names
-            ]
-        rows = [(what, *(count(len(part)) for part in parts)) for what, parts in lines.items()]
-        self._splits.value = table_html(pd.DataFrame(rows, columns=["split", *names]), "The splits")
 
 
 def excerpt(text: str, wanted: str = "") -> str:
@@ -210,19 +202,17 @@ def told_row(row: Rows, base: Base | None = None, found: NearDuplicates | None =
     # What may have to be scrolled is reachable by Tab, or the keyboard could not scroll it.
     told += f'<blockquote tabindex="0">{escape(text[:MOST_CHARACTERS])}{"…" if _more(text) else ""}</blockquote>'
     told += told_tokens(base, text) if base else ""
-    return told + (_told_twins(found.of(row.ids[0]), row.name, label, found.threshold) if found else "")
-
-
-def _told_twins(found: pd.DataFrame, split: str, label: str, threshold: float) -> str:
-    """Return a row's near-duplicates as HTML; another split or another label than the row's own is said in words."""
-    alike = f"similarity {threshold:g} or more"
-    if not len(found):
-        return f"<p>No near-duplicate of this row ({alike}).</p>"
-    near = found.head(_MOST_TWINS)
+    if not found:
+        return told
+    twins, alike = found.of(row.ids[0]), f"similarity {found.threshold:g} or more"
+    if not len(twins):
+        return f"{told}<p>No near-duplicate of this row ({alike}).</p>"
+    near = twins.head(5)
     alikes, texts = near["Similarity"].map("{:.2f}".format), near["Text"].map(excerpt)
-    labels, splits = _beside(label, near["Label"], "label"), _beside(split, near["Split"], "split")
+    # Another split or another label than the row's own is said in words.
+    labels, splits = _beside(label, near["Label"], "label"), _beside(row.name, near["Split"], "split")
     columns = [("Similarity", "", alikes), ("Text", "", texts), ("Label", "label", labels), ("Split", "short", splits)]
-    return grid(f"Near-duplicates of this row ({len(near)} of {count(len(found))}; {alike})", columns)
+    return told + grid(f"Near-duplicates of this row ({len(near)} of {count(len(twins))}; {alike})", columns)
 
 
 def _beside(own: str, others: Iterable[str], what: str) -> list[str]:

@@ -12,7 +12,7 @@ from ftkit.widgets.panel import Panel, announced
 #: Peak learning rates offered; each is about twice the one before.
 RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
 HEAD_RATES = (*RATES, 2e-3, 5e-3, 1e-2)
-DECAYS = (0.95, 0.9, 0.8, 0.65, 0.5)
+DECAYS = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5)
 
 
 class FreezePanel(Panel):
@@ -49,9 +49,9 @@ class FreezePanel(Panel):
         self._tensors, moves = start.tensors, start.resolve(groups)
 
         words, asked = self._offer(sum(g.startswith("block ") for g in groups))
-        rates, most = _rates(RATES, start.lr), max(50, start.epochs)
-        decays = [(f"{d:g}", d) for d in sorted({*DECAYS, start.layer_decay} - {1.0}, reverse=True)]
-        decays.insert(0, ("1 (one rate for all)", 1.0))
+        decays = sorted({*DECAYS, start.layer_decay}, reverse=True)
+        decays = [("1 (one rate for all)" if d == 1 else f"{d:g}", d) for d in decays]
+        rates, most = _rates(*RATES, start.lr), max(50, start.epochs)
         self.depth = self.control(Dropdown, "What may move", self._follow_list, options=words, value=asked)
         self.rate = self.control(Dropdown, "Learning rate", self._show, options=rates, value=start.lr)
         self.epochs = self.control(BoundedIntText, "Epochs", self._show, value=start.epochs, min=1, max=most)
@@ -59,11 +59,13 @@ class FreezePanel(Panel):
         self.gradual = self.control(Checkbox, "Gradual unfreezing", self._show, value=start.gradual, indent=False)
         self.may_move, self.rates = {}, {}
         for g in groups:
-            tick = {"value": g in moves, "indent": False}
+            usual, offered = (start.head_lr, HEAD_RATES) if g == "head" else (0.0, (0.0, *RATES))
+            rate = start.rates.get(g, usual)
+            tick, pick = {"value": g in moves, "indent": False}, {"value": rate, "options": _rates(*offered, rate)}
             self.may_move[g] = self.control(Checkbox, f"{g} may move", self._follow_boxes, **tick)
-            rate = start.rates.get(g, start.head_lr if g == "head" else 0.0)
-            rates = _rates(HEAD_RATES, rate) if g == "head" else [("as above", 0.0), *_rates(RATES, rate)]
-            self.rates[g] = self.control(Dropdown, f"Rate of {g}", self._show, options=rates, value=rate)
+            self.rates[g] = self.control(Dropdown, f"Rate of {g}", self._show, **pick)
+        fields = {"lr": self.rate, "layer_decay": self.decay, "gradual": self.gradual, "epochs": self.epochs}
+        self._fields = fields | {"head_lr": self.rates["head"]}
         self._weights, self._states = ({g: HTML() for g in groups} for _ in range(2))
 
         row = HBox([self.depth, self.rate, self.epochs, self.decay, self.gradual]).add_class("controls")
@@ -82,16 +84,9 @@ class FreezePanel(Panel):
     def value(self) -> Plan:
         """The plan as the controls stand."""
         ticked, meant = self._ticked(), self._meant.get(self.depth.value)
-        return self._start.but(
-            train=meant.train if meant else ticked,
-            tensors=self._tensors,
-            lr=self.rate.value,
-            head_lr=self.rates["head"].value,
-            rates={g: self.rates[g].value for g in ticked if g != "head" and self.rates[g].value},
-            layer_decay=self.decay.value,
-            gradual=self.gradual.value,
-            epochs=self.epochs.value,
-        )
+        rates = {g: self.rates[g].value for g in ticked if g != "head" and self.rates[g].value}
+        shown = {name: control.value for name, control in self._fields.items()}
+        return self._start.but(train=meant.train if meant else ticked, tensors=self._tensors, rates=rates, **shown)
 
     @property
     def code(self) -> str:
@@ -168,9 +163,9 @@ class FreezePanel(Panel):
         self.tell_listeners()
 
 
-def _rates(offered: tuple[float, ...], given: float) -> list[tuple[str, float]]:
-    """Return the learning rates to offer, in words too; the given one is among them, and 0 is not."""
-    return [(f"{r:g}", r) for r in sorted({*offered, given} - {0.0})]
+def _rates(*offered: float) -> list[tuple[str, float]]:
+    """Return learning rates to choose from, in words too; 0 stands for the one that holds for all."""
+    return [(f"{r:g}" if r else "as above", r) for r in sorted({*offered})]
 
 
 def _bar(n: int, n_moving: int, largest: int) -> str:

@@ -13,21 +13,17 @@ from ftkit.record import Run
 from ftkit.widgets.panel import Panel, grid, offer
 from ftkit.widgets.training import TrainingPanel
 
-#: What can be looked at: in the words of the list, and what it means.
+#: What can be looked at, in words.
 MEASURES = {
-    "weights": (
-        "weights: how far they went",
-        "How far each group's weights went from where they started, relative to their own length.",
-    ),
-    "representations": (
-        "representations: how the texts' vectors changed",
-        "How the vectors of the texts changed, after each group: 1 - CKA, which is 0 where they are the "
-        "same up to rotation and scale. By chance: what the same texts give in another order.",
-    ),
-    "attention": (
-        "attention: how much of it went elsewhere",
-        "The share of attention that a token gives to others than in the base, mean over tokens and heads.",
-    ),
+    "weights": "weights: how far they went",
+    "representations": "representations: how the texts' vectors changed",
+    "attention": "attention: how much of it went elsewhere",
+}
+_MEANING = {
+    "weights": "How far each group's weights went from where they started, relative to their own length.",
+    "representations": "How the vectors of the texts changed, after each group: 1 - CKA, which is 0 where they are the "
+    "same up to rotation and scale. By chance: what the same texts give in another order.",
+    "attention": "The share of attention that a token gives to others than in the base, mean over tokens and heads.",
 }
 
 
@@ -71,7 +67,7 @@ class WhatMovedPanel(Panel):
         self._name = "run" if trains or isinstance(source, Run) else "runs[{}]"
         self._looked = [_Looked(run) for run in runs]
 
-        measures = [(words, measure) for measure, (words, _) in MEASURES.items()]
+        measures = [(words, measure) for measure, words in MEASURES.items()]
         self.run = self.control(Dropdown, "Run", self._show_measured, options=self._offered())
         self.measure = self.control(Dropdown, "Look at", self._show, options=measures)
         self.group = self.control(Dropdown, "Layers of", self._show)
@@ -197,19 +193,15 @@ def stack(groups: pd.DataFrame, measure: str, *, from_zeros: bool, chosen: str |
     told = [_told(amount, measure, planned) for amount, planned in zip(amounts, groups["planned"], strict=True)]
     if groups["group"].iloc[0] == "head" and amounts.iloc[0] > 0:
         told[0] = "new, from zeros" if from_zeros else f"{told[0]} from the probe it started as"
-    columns = [
-        ("Group", "", groups["group"].map(escape)),
-        ("How far", "bar", _bars(lengths)),
-        ("In numbers", "", told),
-        ("Planned", "short", groups["planned"].map(escape)),
-    ]
+    names, bars, planned = groups["group"].map(escape), _bars(lengths), groups["planned"].map(escape)
+    columns = [("Group", "", names), ("How far", "bar", bars), ("In numbers", "", told), ("Planned", "short", planned)]
     if measure == "representations":
         by_chance = ["" if math.isnan(cka) else _told(1 - cka, measure) for cka in groups["cka_chance"]]
         columns.append(("By chance", "n", by_chance))
     longest = f" The longest bar is {_told(lengths.max(), measure)}." if lengths.any() else ""
     caption = "The model as a stack: texts enter at the bottom, answers leave at the top"
     table = grid(caption, columns, list(groups["group"] == chosen))
-    return f"<p>{escape(MEASURES[measure][1])}{longest}</p>{table}"
+    return f"<p>{escape(_MEANING[measure])}{longest}</p>{table}"
 
 
 def layers(drift: Drift, group: str) -> str:

@@ -47,11 +47,11 @@ class Panel:
         self._listeners: list[Callable[[Any], None]] = []
         self._reacting: set[int] = set()  # in which threads
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
-        earlier = _PLACES.get((self.css_class, key))
-        _PLACES[self.css_class, key] = self
-        if earlier is not None:
+        #: Whether the work was asked to end; the work looks here as often as it can.
+        self.stopping = False
+        if earlier := _PLACES.get((self.css_class, key)):
             earlier.retire()
+        _PLACES[self.css_class, key] = self
 
     @property
     def static(self) -> Record:
@@ -100,6 +100,7 @@ class Panel:
 
     def tell_listeners(self) -> None:
         """Tell those who asked by `on_value` that there is a new value."""
+        self._reacting.discard(threading.get_ident())  # what they do to this panel's controls counts as a change
         for listener in self._listeners:
             self.guarded(listener)(self.value)
 
@@ -108,14 +109,9 @@ class Panel:
         """Whether work is going on in this panel's thread."""
         return self._thread is not None and self._thread.is_alive()
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the work was asked to end; the work looks here as often as it can."""
-        return self._stop.is_set()
-
     def stop(self) -> None:
         """Ask the work in the thread to end."""
-        self._stop.set()
+        self.stopping = True
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return when the work in the thread has ended, or after `timeout_s`."""
@@ -129,7 +125,7 @@ class Panel:
     def in_thread(self, work: Callable[[], None]) -> None:
         """Start `work` in a thread, unless this panel is busy; what it raises is shown in the panel."""
         if not self.busy:
-            self._stop.clear()
+            self.stopping = False
             self._thread = threading.Thread(target=self.guarded(work), name=self.css_class, daemon=True)
             self._thread.start()
 

@@ -18,11 +18,12 @@ from ftkit.pretrained import Base
 from ftkit.record import Run
 from ftkit.widgets.freeze import FreezePanel
 from ftkit.widgets.live import Live
-from ftkit.widgets.panel import Panel, announced
+from ftkit.widgets.panel import Panel, announced, offer
 
-#: Runs of earlier panels for the same data stay comparable for as long as the kernel lives; so many are remembered.
-_MOST_REMEMBERED = 30
+#: Runs of earlier panels for the same data stay comparable for as long as the kernel lives.
 _REMEMBERED: dict[str, list["Entry"]] = {}
+#: What a run may have to beat.
+Rival = Evaluation | Predictor
 #: One training at a time: two would share the processor, and the random numbers that make a run repeatable.
 _TRAINING = threading.Lock()
 _COLUMNS = ["run", "plan", "kept epoch", "valid right (%)", "time", "ended early"]
@@ -84,9 +85,7 @@ class TrainingPanel(Panel):
     css_class = "ftkit-training"
     value: Run | None = None
 
-    def __init__(
-        self, base: Base, data: Splits, plan: Plan | FreezePanel, *, baseline: Evaluation | Predictor | None = None
-    ) -> None:
+    def __init__(self, base: Base, data: Splits, plan: Plan | FreezePanel, *, baseline: Rival | None = None) -> None:
         if isinstance(baseline, Evaluation) and not _same_rows(baseline, data):
             raise FtkitError("FT070", f"{baseline.name!r} was not scored on data.valid; evaluate it there first.")
         super().__init__(data.name)
@@ -133,7 +132,7 @@ class TrainingPanel(Panel):
         if self.busy:
             self.wait()
         else:
-            self._stop.clear()
+            self.stopping = False
             self._train(self.plan, "Interrupt the kernel (the square in the toolbar) to stop and keep the best.")
         return self.value
 
@@ -190,7 +189,7 @@ class TrainingPanel(Panel):
         right, took = f"{100 * answers.accuracy:.1f}", seconds(run.train_s)
         row = (number, shorten(code, 200), run.best_epoch, right, took, run.stopped or "")
         self._entries.append(Entry(f"{answers.name}: {code}", answers, row))
-        del self._entries[:-_MOST_REMEMBERED]
+        del self._entries[:-30]  # so many are remembered
         # First what is known, since the intervals of the comparison take a second where there are many classes.
         live.draw(f"{count(run.n_steps)} steps in {took}.")
         self._result.value = ""
@@ -208,12 +207,11 @@ class TrainingPanel(Panel):
             self._table.value = table_html(rows, "Runs of this session, the latest first")
             self._after.children = [self.compare_with, self._result, self._table] if self.value else [self._table]
         if self.value:
-            earlier = [(entry.label, entry.answers) for entry in self._entries[-2::-1]]
+            options = [(self._baseline.name, self._baseline), *((e.label, e.answers) for e in self._entries[-2::-1])]
             chosen = self.compare_with.value
+            at = next((i for i, (_, answers) in enumerate(options) if answers is chosen), 0)  # what was chosen stays
             self._filling = True
-            self.compare_with.options = [(self._baseline.name, self._baseline), *earlier]
-            kept = any(chosen is answers for _, answers in earlier)
-            self.compare_with.value = chosen if kept else self._baseline
+            offer(self.compare_with, options, at)
             self._filling = False
             self._show_result()
 
