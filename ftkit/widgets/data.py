@@ -6,8 +6,7 @@ from collections.abc import Iterable
 import pandas as pd
 from ipywidgets import HTML, Button, Dropdown, Text
 
-from ftkit.data import Rows, Splits
-from ftkit.data.duplicates import NearDuplicates, near_duplicates
+from ftkit.data import NearDuplicates, Rows, Splits, near_duplicates
 from ftkit.display import count, escape, percent, shorten, table_html
 from ftkit.pretrained import Base
 from ftkit.pretrained.pieces import boxes, tokens

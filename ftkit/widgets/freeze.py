@@ -72,11 +72,11 @@ class FreezePanel(Panel):
         cells = [HTML(f'<span class="head">{words}</span>') for words in ("Group", "Weights", "Own rate", "State")]
         for g in reversed(groups):
             cells += [self.may_move[g], self._weights[g], self.rates[g].add_class("rate"), self._states[g]]
-        stack = GridBox(cells).add_class("stack")
         caption = HTML("<p>The model as a stack: texts enter at the bottom, answers leave at the top.</p>")
         # An arrow key on a closed list does not change it: JupyterLab takes the key, and goes to the next cell.
         keys = "By keyboard: Tab goes to a control, Space opens its list, arrows and Enter choose."
         hint = HTML(f"<p><small>{keys}</small></p>")
+        stack = GridBox(cells).add_class("stack")
         self.box.children = (row, self.status, caption, stack, self.shown_code, hint, self.style)
         self._show()
 
@@ -148,12 +148,11 @@ class FreezePanel(Panel):
         if stuck := plan.start == "zero" and "head" not in preview.trained:
             told += " <b>As it stands, nothing can be learned: a frozen head of zeros always answers alike (FT054).</b>"
         self.status.value = announced(told)
-        largest = max(preview.sizes.values())
         # In which epoch each first moves.
         joins = {g: epoch for epoch in range(plan.epochs, 0, -1) for g in plan.stage(list(preview.sizes), epoch)}
         for g, n in preview.sizes.items():
             moving = preview.moving[g]
-            self._weights[g].value = _bar(n, moving, largest)
+            self._weights[g].value = _bar(n, moving, max(preview.sizes.values()))
             joined = f", from epoch {joins[g]}" if moving and joins[g] > 1 else ""
             self._states[g].value = f"<b>moves</b> at {preview.rates[g]:.3g}{joined}" if moving else "frozen"
             self.rates[g].disabled = not moving

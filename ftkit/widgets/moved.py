@@ -67,9 +67,8 @@ class WhatMovedPanel(Panel):
         self._name = "run" if trains or isinstance(source, Run) else "runs[{}]"
         self._looked = [_Looked(run) for run in runs]
 
-        measures = [(words, measure) for measure, words in MEASURES.items()]
         self.run = self.control(Dropdown, "Run", self._show_measured, options=self._offered())
-        self.measure = self.control(Dropdown, "Look at", self._show, options=measures)
+        self.measure = self.control(Dropdown, "Look at", self._show, options=[(w, m) for m, w in MEASURES.items()])
         self.group = self.control(Dropdown, "Layers of", self._show)
         self._stack, self._layers = HTML().add_class("stack"), HTML()
         shown = (self.run, self.measure, self.status, self._stack, self.group, self._layers, self.shown_code)
@@ -200,8 +199,7 @@ def stack(groups: pd.DataFrame, measure: str, *, from_zeros: bool, chosen: str |
         columns.append(("By chance", "n", by_chance))
     longest = f" The longest bar is {_told(lengths.max(), measure)}." if lengths.any() else ""
     caption = "The model as a stack: texts enter at the bottom, answers leave at the top"
-    table = grid(caption, columns, list(groups["group"] == chosen))
-    return f"<p>{escape(_MEANING[measure])}{longest}</p>{table}"
+    return f"<p>{escape(_MEANING[measure])}{longest}</p>{grid(caption, columns, list(groups['group'] == chosen))}"
 
 
 def layers(drift: Drift, group: str) -> str:

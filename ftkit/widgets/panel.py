@@ -84,10 +84,9 @@ class Panel:
                     self._reacting.discard(here)
 
         made = kind(description=words, **settings)
-        if isinstance(made, Button):
+        made.observe(react, "value")
+        if isinstance(made, Button):  # which has no value
             made.on_click(react)
-        else:
-            made.observe(react, "value")
         return made
 
     def run_blocking(self) -> Any:
