@@ -143,8 +143,8 @@ class FreezePanel(Panel):
         plan, preview, cost = self.value, self.preview, self.estimate
         share = 100 * preview.n_trained / preview.n_total
         told = f"<b>{count(preview.n_trained)}</b> of {count(preview.n_total)} weights may move ({share:.3g} %). "
-        took = f"<b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory on this machine"
-        told += f"About {took}, give or take a third."
+        needs = f"<b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory"
+        told += f"About {needs} on this machine, give or take a third."
         if stuck := plan.start == "zero" and "head" not in preview.trained:
             told += " <b>As it stands, nothing can be learned: a frozen head of zeros always answers alike (FT054).</b>"
         self.status.value = announced(told)

@@ -3,7 +3,6 @@
 The charts are SVG text: a matplotlib figure takes 80 ms, and would hold up the training it shows.
 """
 
-import functools
 import math
 import time
 from collections.abc import Sequence
@@ -77,18 +76,19 @@ class Live:
         self._shown.value = f'<div class="live">{bar}<p>{escape(told or self._progress())}</p>{charts}</div>'
 
     def _charts(self) -> str:
-        steps, losses, right = (list(column) for column in zip(*self._scored, strict=True))
-        draw = functools.partial(chart, x_label="step", x_most=self._n_steps)
-        after = f"on valid after {count(steps[-1])} steps"
+        steps, losses, right = zip(*self._scored, strict=True)
+        axis, after = {"x_label": "step", "x_most": self._n_steps}, f"on valid after {count(steps[-1])} steps"
         fine, (name, score) = thin(self._losses), self._reference
         width = len(self._losses) / max(1, len(fine))
         each_step = Series("training, each step", [width * (i + 0.5) for i in range(len(fine))], fine, "fine")
         told = f"Loss {after}: {losses[-1]:.3f}; it began at {losses[0]:.3f}."
-        falling = draw([each_step, Series("valid, each epoch", steps, losses, "marked")], title="Loss", told=told)
+        epochs = Series("valid, each epoch", steps, losses, "marked")
+        falling = chart([each_step, epochs], title="Loss", told=told, **axis)
         own = Series("this run", steps, [100 * share for share in right], "marked")
         dashed = Series(name, [0, self._n_steps], [100 * score] * 2, "dashed")
         told = f"Accuracy {after}: {percent(right[-1])}. {name} has {percent(score)}."
-        return f'<div class="charts">{falling}{draw([own, dashed], title="Right on valid (%)", told=told)}</div>'
+        rising = chart([own, dashed], title="Right on valid (%)", told=told, **axis)
+        return f'<div class="charts">{falling}{rising}</div>'
 
 
 class Series(NamedTuple):

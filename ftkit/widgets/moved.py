@@ -60,11 +60,15 @@ class WhatMovedPanel(Panel):
     css_class = "ftkit-moved"
 
     def __init__(self, source: Run | Sequence[Run] | TrainingPanel, *, key: str | None = None) -> None:
-        runs, trains = _runs(source), isinstance(source, TrainingPanel)
-        place = source.data.name if trains else " ".join(f"{r.data.name} {r.plan.code()}" for r in runs)
+        training = source if isinstance(source, TrainingPanel) else None
+        runs = list(source) if isinstance(source, list | tuple) else [source]
+        if training:
+            runs = [training.value] if training.value else []
+        elif not runs or not all(isinstance(run, Run) for run in runs):
+            raise TypeError(f"source: expected a Run, a list of runs or a TrainingPanel, found {shorten(source)}")
+        place = training.data.name if training else " ".join(f"{r.data.name} {r.plan.code()}" for r in runs)
         super().__init__(place if key is None else key)
-        self._training = source if trains else None
-        self._name = "run" if trains or isinstance(source, Run) else "runs[{}]"
+        self._training, self._name = training, "runs[{}]" if isinstance(source, list | tuple) else "run"
         self._looked = [_Looked(run) for run in runs]
 
         self.run = self.control(Dropdown, "Run", self._show_measured, options=self._offered())
@@ -74,8 +78,8 @@ class WhatMovedPanel(Panel):
         shown = (self.run, self.measure, self.status, self._stack, self.group, self._layers, self.shown_code)
         self.box.children = (*shown, self.style)
         self._show()
-        if trains:
-            source.on_value(self._trained)
+        if training:
+            training.on_value(self._trained)
 
     @property
     def value(self) -> Drift | None:
@@ -137,8 +141,7 @@ class WhatMovedPanel(Panel):
         """Compare base and tuned model, once a run; in a thread or not, so only traits are assigned."""
         while (looked := self._chosen) and not looked.drift:  # another may be chosen meanwhile
             self.say("Comparing the tuned model with its base, text by text: a few seconds, once.")
-            looked.drift = what_moved(looked.run)
-            looked.run = None
+            looked.drift, looked.run = what_moved(looked.run), None
             if looked is self._chosen:
                 self._show()
                 self.tell_listeners()
@@ -159,15 +162,6 @@ class WhatMovedPanel(Panel):
             self.say(drift.summary())
         elif not looked:
             self.say("There is no run yet. When the training panel has finished one, what it moved shows here.")
-
-
-def _runs(source: Any) -> list[Run]:
-    if isinstance(source, TrainingPanel):
-        return [source.value] if source.value else []
-    runs = list(source) if isinstance(source, list | tuple) else [source]
-    if not runs or not all(isinstance(run, Run) for run in runs):
-        raise TypeError(f"source: expected a Run, a list of runs or a TrainingPanel, found {shorten(source)}")
-    return runs
 
 
 def stack(groups: pd.DataFrame, measure: str, *, from_zeros: bool, chosen: str | None = None) -> str:

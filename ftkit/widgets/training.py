@@ -208,8 +208,8 @@ class TrainingPanel(Panel):
             self._after.children = [self.compare_with, self._result, self._table] if self.value else [self._table]
         if self.value:
             options = [(self._baseline.name, self._baseline), *((e.label, e.answers) for e in self._entries[-2::-1])]
-            chosen = self.compare_with.value
-            at = next((i for i, (_, answers) in enumerate(options) if answers is chosen), 0)  # what was chosen stays
+            # What was chosen stays chosen.
+            at = next((i for i, (_, answers) in enumerate(options) if answers is self.compare_with.value), 0)
             self._filling = True
             offer(self.compare_with, options, at)
             self._filling = False
