@@ -1,10 +1,6 @@
 """The freeze panel: choose what may move and how fast, group by group, and see the cost at once (lesson 04)."""
 
-from __future__ import annotations
-
-from typing import Any
-
-import ipywidgets
+from ipywidgets import HTML, BoundedIntText, Checkbox, Dropdown, GridBox, HBox
 
 from ftkit import forecast
 from ftkit.data import Splits
@@ -16,7 +12,7 @@ from ftkit.widgets.panel import Panel, announced
 #: Peak learning rates offered; each is about twice the one before.
 RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
 HEAD_RATES = (*RATES, 2e-3, 5e-3, 1e-2)
-DECAYS = (0.95, 0.9, 0.8, 0.65, 0.5)
+DECAYS = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5)
 
 
 class FreezePanel(Panel):
@@ -50,56 +46,47 @@ class FreezePanel(Panel):
         self._start = start = plan or Plan(train="top 1")
         self._calibration = forecast.calibrate(base, data)
         groups = [*base.groups, "head"]
-        self._presets = self._offer(groups)
-        self._tensors, self._following = start.tensors, False
+        self._tensors, moves = start.tensors, start.resolve(groups)
 
-        depths = [(words, key) for key, (words, *_) in self._presets.items()]
-        asked = next(key for key, (_, *given, _) in self._presets.items() if given == [start.train, start.tensors])
-        self.depth = _choice("What may move", depths, asked)
-        self.rate = _choice("Learning rate", _rates(RATES, start.lr), start.lr)
-        self.epochs = ipywidgets.BoundedIntText(start.epochs, min=1, max=max(50, start.epochs), description="Epochs")
-        decays = [(f"{d:g}", d) for d in sorted({*DECAYS, start.layer_decay} - {1.0}, reverse=True)]
-        self.decay = _choice("Layer decay", [("1 (one rate for all)", 1.0), *decays], start.layer_decay)
-        self.gradual = ipywidgets.Checkbox(start.gradual, description="Gradual unfreezing", indent=False)
-        moves = start.resolve(groups)
-        self.may_move = {g: ipywidgets.Checkbox(g in moves, description=f"{g} may move", indent=False) for g in groups}
-        self.rates = {}
+        words, asked = self._offer(sum(g.startswith("block ") for g in groups))
+        decays = sorted({*DECAYS, start.layer_decay}, reverse=True)
+        decays = [("1 (one rate for all)" if d == 1 else f"{d:g}", d) for d in decays]
+        rates, most = _rates(*RATES, start.lr), max(50, start.epochs)
+        self.depth = self.control(Dropdown, "What may move", self._follow_list, options=words, value=asked)
+        self.rate = self.control(Dropdown, "Learning rate", self._show, options=rates, value=start.lr)
+        self.epochs = self.control(BoundedIntText, "Epochs", self._show, value=start.epochs, min=1, max=most)
+        self.decay = self.control(Dropdown, "Layer decay", self._show, options=decays, value=start.layer_decay)
+        self.gradual = self.control(Checkbox, "Gradual unfreezing", self._show, value=start.gradual, indent=False)
+        self.may_move, self.rates = {}, {}
         for g in groups:
-            rate = start.rates.get(g, start.head_lr if g == "head" else 0.0)
-            offered = _rates(HEAD_RATES, rate) if g == "head" else [("as above", 0.0), *_rates(RATES, rate)]
-            self.rates[g] = _choice(f"Rate of {g}", offered, rate)
-        self._weights, self._states = ({g: ipywidgets.HTML() for g in groups} for _ in range(2))
+            usual, offered = (start.head_lr, HEAD_RATES) if g == "head" else (0.0, (0.0, *RATES))
+            rate = start.rates.get(g, usual)
+            tick, pick = {"value": g in moves, "indent": False}, {"value": rate, "options": _rates(*offered, rate)}
+            self.may_move[g] = self.control(Checkbox, f"{g} may move", self._follow_boxes, **tick)
+            self.rates[g] = self.control(Dropdown, f"Rate of {g}", self._show, **pick)
+        fields = {"lr": self.rate, "layer_decay": self.decay, "gradual": self.gradual, "epochs": self.epochs}
+        self._fields = fields | {"head_lr": self.rates["head"]}
+        self._weights, self._states = ({g: HTML() for g in groups} for _ in range(2))
 
-        controls = (self.depth, self.rate, self.epochs, self.decay, self.gradual)
-        for control in (*controls, *self.may_move.values(), *self.rates.values()):
-            control.observe(self.guarded(self._changed), "value")
-        row = ipywidgets.HBox(controls).add_class("controls")
-        cells = [ipywidgets.HTML(f'<span class="head">{h}</span>') for h in ("Group", "Weights", "Own rate", "State")]
+        row = HBox([self.depth, self.rate, self.epochs, self.decay, self.gradual]).add_class("controls")
+        cells = [HTML(f'<span class="head">{words}</span>') for words in ("Group", "Weights", "Own rate", "State")]
         for g in reversed(groups):
             cells += [self.may_move[g], self._weights[g], self.rates[g].add_class("rate"), self._states[g]]
-        stack = ipywidgets.GridBox(cells)
-        told = "The model as a stack: texts enter at the bottom, answers leave at the top."
+        caption = HTML("<p>The model as a stack: texts enter at the bottom, answers leave at the top.</p>")
         # An arrow key on a closed list does not change it: JupyterLab takes the key, and goes to the next cell.
         keys = "By keyboard: Tab goes to a control, Space opens its list, arrows and Enter choose."
-        caption, hint = ipywidgets.HTML(f"<p>{told}</p>"), ipywidgets.HTML(f"<p><small>{keys}</small></p>")
-        self.box.children = (row, self.status, caption, stack.add_class("stack"), self.shown_code, hint, self.style)
+        hint = HTML(f"<p><small>{keys}</small></p>")
+        stack = GridBox(cells).add_class("stack")
+        self.box.children = (row, self.status, caption, stack, self.shown_code, hint, self.style)
         self._show()
 
     @property
     def value(self) -> Plan:
         """The plan as the controls stand."""
-        _, train, tensors, _ = self._presets[self.depth.value]
-        ticked = self._ticked()
-        return self._start.but(
-            train=train or ticked,
-            tensors=tensors or self._tensors,
-            lr=self.rate.value,
-            head_lr=self.rates["head"].value,
-            rates={g: self.rates[g].value for g in ticked if g != "head" and self.rates[g].value},
-            layer_decay=self.decay.value,
-            gradual=self.gradual.value,
-            epochs=self.epochs.value,
-        )
+        ticked, meant = self._ticked(), self._meant.get(self.depth.value)
+        rates = {g: self.rates[g].value for g in ticked if g != "head" and self.rates[g].value}
+        shown = {name: control.value for name, control in self._fields.items()}
+        return self._start.but(train=meant.train if meant else ticked, tensors=self._tensors, rates=rates, **shown)
 
     @property
     def code(self) -> str:
@@ -118,44 +105,37 @@ class FreezePanel(Panel):
         """The first estimate of the plan's cost on this machine."""
         return forecast.estimate(self.base, self.data, self.value, self._calibration)
 
-    def _offer(self, groups: list[str]) -> dict[str, tuple[str, Any, str | None, tuple[str, ...]]]:
-        """Return what the list offers: by its key the words, `train`, `tensors`, and the groups that may then move."""
-        n = sum(g.startswith("block ") for g in groups)
-        offered = {"head": ("the head only", "head", "all")}
-        offered |= {f"top {k}": (f"the head and the top {k} of {n} blocks", f"top {k}", "all") for k in range(1, n)}
-        offered |= {
-            "blocks": (f"the head and all {n} blocks", "blocks", "all"),
-            "all": ("everything, embeddings too", "all", "all"),
-            "bias": ("bias vectors only", "all", "bias"),
-            "norm": ("norm layers only", "all", "norm"),
-            "own": ("my own choice", None, None),
-        }
-        start = self._start
-        if (start.train, start.tensors) not in [(train, tensors) for _, train, tensors in offered.values()]:
-            offered["given"] = (f"as given: {start.but(gradual=False).words}", start.train, start.tensors)
-        moves = {key: Plan(train=train).resolve(groups) if train else () for key, (_, train, _) in offered.items()}
-        return {key: (*offer, moves[key]) for key, offer in offered.items()}
+    def _offer(self, n: int) -> tuple[list[tuple[str, str]], str]:
+        """Note what each key of the list means, out of `n` blocks; return the list, and the key to start at."""
+        words = {"head": "the head only"} | {f"top {k}": f"the head and the top {k} of {n} blocks" for k in range(1, n)}
+        words |= {"blocks": f"the head and all {n} blocks", "all": "everything, embeddings too"}
+        self._meant = {key: Plan(train=key) for key in words}
+        self._meant |= {part: Plan(train="all", tensors=part) for part in ("bias", "norm")}
+        words |= {"bias": "bias vectors only", "norm": "norm layers only", "own": "my own choice"}
+        given = Plan(train=self._start.train, tensors=self._start.tensors)
+        asked = next((key for key, plan in self._meant.items() if plan == given), "given")
+        if asked == "given":
+            words["given"], self._meant["given"] = f"as given: {given.words}", given
+        return [(told, key) for key, told in words.items()], asked
 
     def _ticked(self) -> tuple[str, ...]:
         return tuple(g for g, box in self.may_move.items() if box.value)
 
-    def _changed(self, change: Any) -> None:
-        """Let the list follow the boxes, and the boxes the list; then show what that means."""
-        if self._following:
-            return
-        self._following = True
-        try:
-            if change["owner"] is self.depth and self.depth.value != "own":
-                _, _, self._tensors, moves = self._presets[self.depth.value]
-                for g, box in self.may_move.items():
-                    box.value = g in moves
-            elif change["owner"] in self.may_move.values():
-                if not self._ticked():  # something has to move
-                    self.may_move["head"].value = True
-                meant = (self._tensors, self._ticked())
-                self.depth.value = next((key for key, (*_, t, g) in self._presets.items() if (t, g) == meant), "own")
-        finally:
-            self._following = False
+    def _follow_list(self) -> None:
+        """Tick the boxes of what the list says; one's own choice begins with what was chosen last."""
+        if meant := self._meant.get(self.depth.value):
+            self._tensors, moves = meant.tensors, meant.resolve(list(self.may_move))
+            for g, box in self.may_move.items():
+                box.value = g in moves
+        self._show()
+
+    def _follow_boxes(self) -> None:
+        """Let the list say what the boxes mean."""
+        if not self._ticked():  # something has to move
+            self.may_move["head"].value = True
+        groups, wanted = list(self.may_move), (self._tensors, self._ticked())
+        found = (key for key, plan in self._meant.items() if (plan.tensors, plan.resolve(groups)) == wanted)
+        self.depth.value = next(found, "own")
         self._show()
 
     def _show(self) -> None:
@@ -163,33 +143,28 @@ class FreezePanel(Panel):
         plan, preview, cost = self.value, self.preview, self.estimate
         share = 100 * preview.n_trained / preview.n_total
         told = f"<b>{count(preview.n_trained)}</b> of {count(preview.n_total)} weights may move ({share:.3g} %). "
-        told += f"About <b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory on this machine, "
-        told += "give or take a third."
+        needs = f"<b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory"
+        told += f"About {needs} on this machine, give or take a third."
         if stuck := plan.start == "zero" and "head" not in preview.trained:
             told += " <b>As it stands, nothing can be learned: a frozen head of zeros always answers alike (FT054).</b>"
         self.status.value = announced(told)
-        largest = max(preview.sizes.values())
-        epochs = range(plan.epochs, 0, -1)
-        joins = {g: epoch for epoch in epochs for g in plan.stage(list(preview.sizes), epoch)}  # where each first moves
+        # In which epoch each first moves.
+        joins = {g: epoch for epoch in range(plan.epochs, 0, -1) for g in plan.stage(list(preview.sizes), epoch)}
         for g, n in preview.sizes.items():
-            moves = g in preview.trained
-            self._weights[g].value = _bar(n, preview.moving[g] if moves else 0, largest)
-            joined = f", from epoch {joins[g]}" if moves and joins[g] > 1 else ""
-            self._states[g].value = f"<b>moves</b> at {preview.rates[g]:.3g}{joined}" if moves else "frozen"
-            self.rates[g].disabled = not moves
+            moving = preview.moving[g]
+            self._weights[g].value = _bar(n, moving, max(preview.sizes.values()))
+            joined = f", from epoch {joins[g]}" if moving and joins[g] > 1 else ""
+            self._states[g].value = f"<b>moves</b> at {preview.rates[g]:.3g}{joined}" if moving else "frozen"
+            self.rates[g].disabled = not moving
         # The head is new: it has to move, unless it starts from a probe.
         self.may_move["head"].disabled = plan.start == "zero" and not stuck
         self.show_code()
         self.tell_listeners()
 
 
-def _choice(words: str, options: list[tuple[str, Any]], value: Any) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(description=words, options=options, value=value)
-
-
-def _rates(offered: tuple[float, ...], given: float) -> list[tuple[str, float]]:
-    """Return the learning rates to offer, in words too; the given one is among them, and 0 is not."""
-    return [(f"{r:g}", r) for r in sorted({*offered, given} - {0.0})]
+def _rates(*offered: float) -> list[tuple[str, float]]:
+    """Return learning rates to choose from, in words too; 0 stands for the one that holds for all."""
+    return [(f"{r:g}" if r else "as above", r) for r in sorted({*offered})]
 
 
 def _bar(n: int, n_moving: int, largest: int) -> str:

@@ -3,15 +3,12 @@
 The charts are SVG text: a matplotlib figure takes 80 ms, and would hold up the training it shows.
 """
 
-from __future__ import annotations
-
-import functools
 import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import ipywidgets
+from ipywidgets import HTML
 from matplotlib.ticker import MaxNLocator
 
 from ftkit import doctor
@@ -21,12 +18,10 @@ from ftkit.training import Event
 
 #: Seconds between two updates: a reader needs no more, and the training keeps the processor.
 EVERY_S = 0.5
-#: More points than this are drawn as the means of neighbours: a line of 200 points says as much.
-_MOST_POINTS = 200
 #: Three to five round numbers.
 _TICKS = MaxNLocator(nbins=3, steps=[1, 2, 5, 10], min_n_ticks=1)
 _WIDTH, _HEIGHT = 380, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 30, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 368, 30, 156  # the edges of what the axes frame
 
 
 class Live:
@@ -34,14 +29,14 @@ class Live:
 
     Parameters
     ----------
-    shown : ipywidgets.HTML
+    shown : HTML
         Its value is assigned, which a thread may do.
     plan : Plan
     reference : tuple of str and float
         Name and accuracy of what the run has to beat; a dashed line.
     """
 
-    def __init__(self, shown: ipywidgets.HTML, plan: Plan, reference: tuple[str, float]) -> None:
+    def __init__(self, shown: HTML, plan: Plan, reference: tuple[str, float]) -> None:
         self._shown, self._plan, self._reference = shown, plan, reference
         self._losses, self._scored = [], []  # of each step; step, loss and accuracy on valid of each epoch
         self._step = self._n_steps = self._n_rows = 0
@@ -60,44 +55,40 @@ class Live:
         if time.monotonic() - self._drawn_at >= EVERY_S:
             self.draw()
 
-    @property
-    def progress(self) -> str:
+    def _progress(self) -> str:
         """How far the run is, in a sentence."""
         if not self._step:
             return f"Step 0 of {count(self._n_steps)}. The start is scored."
         trained_s = max(1e-9, self._elapsed_s - self._began_s)
         left_s = trained_s / self._step * (self._n_steps - self._step)
         epoch = math.ceil(self._step * self._plan.epochs / self._n_steps)
-        return (
-            f"Epoch {epoch} of {self._plan.epochs}, step {count(self._step)} of {count(self._n_steps)}: "
-            f"about {seconds(left_s)} to go. {count(self._n_rows / trained_s)} rows a second, "
-            f"{size(doctor.rss_bytes())} of memory in use."
-        )
+        step = f"Epoch {epoch} of {self._plan.epochs}, step {count(self._step)} of {count(self._n_steps)}"
+        speed = f"{count(self._n_rows / trained_s)} rows a second, {size(doctor.rss_bytes())} of memory in use."
+        return f"{step}: about {seconds(left_s)} to go. {speed}"
 
     def draw(self, told: str | None = None) -> None:
         """Draw the state as it is, with a sentence in the place of the progress, if one is given."""
         self._drawn_at = time.monotonic()
         done = 100 * self._step / max(1, self._n_steps)
-        bar = (
-            f'<div class="bar" role="progressbar" aria-label="Share of the steps that are done, in percent" '
-            f'aria-valuenow="{done:.0f}"><div style="width:{done:.1f}%"></div></div>'
-        )
+        told_by = f'aria-label="Share of the steps that are done, in percent" aria-valuenow="{done:.0f}"'
+        bar = f'<div class="bar" role="progressbar" {told_by}><div style="width:{done:.1f}%"></div></div>'
         charts = self._charts() if self._scored else ""
-        self._shown.value = f'<div class="live">{bar}<p>{escape(told or self.progress)}</p>{charts}</div>'
+        self._shown.value = f'<div class="live">{bar}<p>{escape(told or self._progress())}</p>{charts}</div>'
 
     def _charts(self) -> str:
-        steps, losses, right = (list(column) for column in zip(*self._scored, strict=True))
-        draw = functools.partial(chart, x_label="step", x_most=self._n_steps)
-        after = f"on valid after {count(steps[-1])} steps"
+        steps, losses, right = zip(*self._scored, strict=True)
+        axis, after = {"x_label": "step", "x_most": self._n_steps}, f"on valid after {count(steps[-1])} steps"
         fine, (name, score) = thin(self._losses), self._reference
         width = len(self._losses) / max(1, len(fine))
         each_step = Series("training, each step", [width * (i + 0.5) for i in range(len(fine))], fine, "fine")
         told = f"Loss {after}: {losses[-1]:.3f}; it began at {losses[0]:.3f}."
-        falling = draw([each_step, Series("valid, each epoch", steps, losses, "marked")], title="Loss", told=told)
+        epochs = Series("valid, each epoch", steps, losses, "marked")
+        falling = chart([each_step, epochs], title="Loss", told=told, **axis)
         own = Series("this run", steps, [100 * share for share in right], "marked")
         dashed = Series(name, [0, self._n_steps], [100 * score] * 2, "dashed")
         told = f"Accuracy {after}: {percent(right[-1])}. {name} has {percent(score)}."
-        return f'<div class="charts">{falling}{draw([own, dashed], title="Right on valid (%)", told=told)}</div>'
+        rising = chart([own, dashed], title="Right on valid (%)", told=told, **axis)
+        return f'<div class="charts">{falling}{rising}</div>'
 
 
 class Series(NamedTuple):
@@ -119,8 +110,8 @@ class Series(NamedTuple):
     look: str
 
 
-def thin(values: Sequence[float], most: int = _MOST_POINTS) -> list[float]:
-    """Return `values`, or the means of equally many neighbours where there are more than `most`.
+def thin(values: Sequence[float], most: int = 200) -> list[float]:
+    """Return `values`, or the means of equally many neighbours where there are more than `most`: 200 say as much.
 
     >>> thin([1, 3, 5, 7, 9], 3)
     [2.0, 6.0, 9.0]
@@ -144,17 +135,16 @@ def chart(series: Sequence[Series], *, title: str, x_label: str, x_most: float, 
     told : str
         The sentence that says what is to be seen, for those who do not see it.
     """
-    points = [[(x, y) for x, y in zip(s.x, s.y, strict=True) if math.isfinite(x) and math.isfinite(y)] for s in series]
-    ys = [y for line in points for _, y in line]
-    low, high = min(ys, default=0.0), max(ys, default=1.0)
-    margin = 0.05 if high - low < 1e-9 else 0.0
-    ticks = _TICKS.tick_values(low - margin, high + margin)  # from below the lowest to above the highest
+    points = [[(x, y) for x, y in zip(s.x, s.y, strict=True) if math.isfinite(x + y)] for s in series]
+    ys = [y for line in points for _, y in line] or [0.0, 1.0]
+    margin = 0.05 if max(ys) - min(ys) < 1e-9 else 0.0
+    ticks = _TICKS.tick_values(min(ys) - margin, max(ys) + margin)  # from below the lowest to above the highest
     low, high = ticks[0], ticks[-1]
     decimals = max(0, -math.floor(math.log10(ticks[1] - low) + 1e-9))
 
     def at(x: float, y: float) -> tuple[float, float]:
-        across = _LEFT + (_WIDTH - _LEFT - _RIGHT) * min(1.0, x / max(x_most, 1e-9))
-        return across, _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - y) / (high - low)
+        across = min(1.0, x / max(x_most, 1e-9))
+        return _LEFT + (_RIGHT - _LEFT) * across, _TOP + (_BOTTOM - _TOP) * (high - y) / (high - low)
 
     def text(x: float, y: float, words: str, look: str) -> str:
         return f'<text x="{x:.1f}" y="{y:.1f}" class="{look}">{escape(words)}</text>'
@@ -162,14 +152,13 @@ def chart(series: Sequence[Series], *, title: str, x_label: str, x_most: float, 
     def path(line: Sequence[tuple[float, float]], look: str) -> str:
         return f'<path d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in line)}" class="{look}"/>' if line else ""
 
-    right, below = _WIDTH - _RIGHT, _HEIGHT - 18
-    drawn = [text(_LEFT, 14, title, "title")]
+    drawn, below = [text(_LEFT, 14, title, "title")], _HEIGHT - 18
     for tick in ticks:
         _, down = at(0, tick)
-        drawn.append(path([(_LEFT, down), (right, down)], "tick"))
+        drawn.append(path([(_LEFT, down), (_RIGHT, down)], "tick"))
         drawn.append(text(_LEFT - 6, down + 4, f"{tick:,.{decimals}f}", "end"))
-    drawn += [text(_LEFT, below, "0", ""), text(right, below, f"{x_most:,.0f}", "end")]
-    drawn.append(text((_LEFT + right) / 2, below, x_label, "middle"))
+    drawn += [text(_LEFT, below, "0", ""), text(_RIGHT, below, f"{x_most:,.0f}", "end")]
+    drawn.append(text((_LEFT + _RIGHT) / 2, below, x_label, "middle"))
     start, key = _LEFT, _HEIGHT - 5
     for s, line in zip(series, points, strict=True):
         placed = [at(x, y) for x, y in line]

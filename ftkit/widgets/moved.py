@@ -1,18 +1,16 @@
 """The what-moved panel: the model as a stack, and how far each part of it went from the base (lesson 05)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
 
-import ipywidgets
 import pandas as pd
+from ipywidgets import HTML, Dropdown
 
 from ftkit.display import Record, count, escape, shorten
 from ftkit.drift import Drift, what_moved
 from ftkit.record import Run
-from ftkit.widgets.panel import Panel, grid
+from ftkit.widgets.panel import Panel, grid, offer
 from ftkit.widgets.training import TrainingPanel
 
 #: What can be looked at, in words.
@@ -33,9 +31,7 @@ class _Looked:
     """A run to look at; when it has been measured, what moved is kept and the run, with its model, is not."""
 
     def __init__(self, run: Run) -> None:
-        self.code, self.from_zeros = run.plan.code(), run.plan.start == "zero"
-        self.run: Run | None = run
-        self.drift: Drift | None = None
+        self.run, self.plan, self.drift = run, run.plan, None
 
 
 class WhatMovedPanel(Panel):
@@ -64,26 +60,26 @@ class WhatMovedPanel(Panel):
     css_class = "ftkit-moved"
 
     def __init__(self, source: Run | Sequence[Run] | TrainingPanel, *, key: str | None = None) -> None:
-        runs = _runs(source)
-        trains = isinstance(source, TrainingPanel)
-        place = source.data.name if trains else " ".join(f"{r.data.name} {r.plan.code()}" for r in runs)
+        training = source if isinstance(source, TrainingPanel) else None
+        runs = list(source) if isinstance(source, list | tuple) else [source]
+        if training:
+            runs = [training.value] if training.value else []
+        elif not runs or not all(isinstance(run, Run) for run in runs):
+            raise TypeError(f"source: expected a Run, a list of runs or a TrainingPanel, found {shorten(source)}")
+        place = training.data.name if training else " ".join(f"{r.data.name} {r.plan.code()}" for r in runs)
         super().__init__(place if key is None else key)
-        self._training = source if trains else None
-        self._name = "run" if trains or isinstance(source, Run) else "runs[{}]"
+        self._training, self._name = training, "runs[{}]" if isinstance(source, list | tuple) else "run"
         self._looked = [_Looked(run) for run in runs]
 
-        self.run, self.group = (ipywidgets.Dropdown(description=words) for words in ("Run", "Layers of"))
-        self.measure = ipywidgets.Dropdown(description="Look at", options=[(w, m) for m, w in MEASURES.items()])
-        self._stack, self._layers = ipywidgets.HTML().add_class("stack"), ipywidgets.HTML()
-        self._offer(0)
-        self._show()
-        self.run.observe(self.guarded(lambda change: self._show_measured()), "value")
-        for control in (self.measure, self.group):
-            control.observe(self.guarded(lambda change: self._show()), "value")
+        self.run = self.control(Dropdown, "Run", self._show_measured, options=self._offered())
+        self.measure = self.control(Dropdown, "Look at", self._show, options=[(w, m) for m, w in MEASURES.items()])
+        self.group = self.control(Dropdown, "Layers of", self._show)
+        self._stack, self._layers = HTML().add_class("stack"), HTML()
         shown = (self.run, self.measure, self.status, self._stack, self.group, self._layers, self.shown_code)
         self.box.children = (*shown, self.style)
-        if trains:
-            source.on_value(self._trained)
+        self._show()
+        if training:
+            training.on_value(self._trained)
 
     @property
     def value(self) -> Drift | None:
@@ -95,11 +91,10 @@ class WhatMovedPanel(Panel):
     @property
     def code(self) -> str:
         """The calls that measure the same."""
-        looked, lines = self._chosen, []
+        lines = [f"drift = ft.what_moved({self._name.format(self.run.value)})"]
         if self._training:
-            code = looked.code if looked else self._training.plan.code()
-            lines.append(f"run = ft.fit(base, data, ft.{code})")
-        lines.append(f"drift = ft.what_moved({self._name.format(self.run.value)})")
+            plan = self._chosen.plan if self._chosen else self._training.plan
+            lines.insert(0, f"run = ft.fit(base, data, ft.{plan.code()})")
         if self.group.value:
             lines.append(f"drift.layers_of({self.group.value!r})")
         return "\n".join(lines)
@@ -120,23 +115,21 @@ class WhatMovedPanel(Panel):
         self._training = None
         # A kernel keeps every widget; it should not keep the models that came by it.
         self._looked = [looked for looked in self._looked if looked.drift]
-        self._offer(0)
+        offer(self.run, self._offered())
 
     @property
     def _chosen(self) -> _Looked | None:
         return None if self.run.value is None else self._looked[self.run.value]
 
+    def _offered(self) -> list[tuple[str, int]]:
+        return [(f"{n + 1}: {shorten(looked.plan.code(), 80)}", n) for n, looked in enumerate(self._looked)]
+
     def _trained(self, run: Run) -> None:
         """Take a run that the training panel has just finished; this is called in its thread."""
         if self._training and run:
             self._looked = [*(looked for looked in self._looked if looked.drift), _Looked(run)]
-            self._offer(len(self._looked) - 1)
+            offer(self.run, self._offered(), len(self._looked) - 1)
             self._show_measured()
-
-    def _offer(self, chosen: int) -> None:
-        """List the runs, and choose one of them."""
-        self.run.options = [(f"{n + 1}: {shorten(looked.code, 80)}", n) for n, looked in enumerate(self._looked)]
-        self.run.index = chosen if self._looked else None
 
     def _show_measured(self) -> None:
         """Show the chosen run; if it has not been measured, that begins."""
@@ -148,8 +141,7 @@ class WhatMovedPanel(Panel):
         """Compare base and tuned model, once a run; in a thread or not, so only traits are assigned."""
         while (looked := self._chosen) and not looked.drift:  # another may be chosen meanwhile
             self.say("Comparing the tuned model with its base, text by text: a few seconds, once.")
-            looked.drift = what_moved(looked.run)
-            looked.run = None
+            looked.drift, looked.run = what_moved(looked.run), None
             if looked is self._chosen:
                 self._show()
                 self.tell_listeners()
@@ -160,28 +152,16 @@ class WhatMovedPanel(Panel):
         drift = looked and looked.drift
         groups = [group for group in drift.groups["group"] if group != "head"][::-1] if drift else []
         if list(self.group.options) != groups:  # or the group that was chosen stays
-            self.group.options = groups
-            self.group.index = 0 if groups else None
+            offer(self.group, groups)
         self.run.disabled, self.group.disabled = not looked, not groups
         self.show_code()
+        zero, chosen = looked and looked.plan.start == "zero", self.group.value
+        self._stack.value = stack(drift.groups, self.measure.value, from_zeros=zero, chosen=chosen) if drift else ""
+        self._layers.value = layers(drift, chosen) if drift else ""
         if drift:
-            chosen = self.group.value
             self.say(drift.summary())
-            self._stack.value = stack(drift.groups, self.measure.value, from_zeros=looked.from_zeros, chosen=chosen)
-            self._layers.value = layers(drift, chosen)
-            return
-        self._stack.value = self._layers.value = ""
-        if not looked:
+        elif not looked:
             self.say("There is no run yet. When the training panel has finished one, what it moved shows here.")
-
-
-def _runs(source: Any) -> list[Run]:
-    if isinstance(source, TrainingPanel):
-        return [source.value] if source.value else []
-    runs = list(source) if isinstance(source, list | tuple) else [source]
-    if not runs or not all(isinstance(run, Run) for run in runs):
-        raise TypeError(f"source: expected a Run, a list of runs or a TrainingPanel, found {shorten(source)}")
-    return runs
 
 
 def stack(groups: pd.DataFrame, measure: str, *, from_zeros: bool, chosen: str | None = None) -> str:
@@ -199,36 +179,30 @@ def stack(groups: pd.DataFrame, measure: str, *, from_zeros: bool, chosen: str |
         The group to mark.
     """
     groups = groups[::-1]
-    weights, vectors, attention = groups["weights_moved"], 1 - groups["cka"], groups["attention_shift"]
-    amounts = {"weights": weights, "representations": vectors, "attention": attention}[measure]
+    of_measure = {"weights": groups["weights_moved"], "attention": groups["attention_shift"]}
+    amounts = of_measure.get(measure, 1 - groups["cka"])
     # A head is new: it has no bar, since it has no length from before that one could be relative to.
     lengths = amounts.where(groups["group"] != "head", 0).fillna(0)
-    columns, rows = {"Group": "", "How far": "bar", "In numbers": "", "Planned": "short"}, []
+    told = [_told(amount, measure, planned) for amount, planned in zip(amounts, groups["planned"], strict=True)]
+    if groups["group"].iloc[0] == "head" and amounts.iloc[0] > 0:
+        told[0] = "new, from zeros" if from_zeros else f"{told[0]} from the probe it started as"
+    names, bars, planned = groups["group"].map(escape), _bars(lengths), groups["planned"].map(escape)
+    columns = [("Group", "", names), ("How far", "bar", bars), ("In numbers", "", told), ("Planned", "short", planned)]
     if measure == "representations":
-        columns["By chance"] = "n"
-    for row, amount, length in zip(groups.itertuples(), amounts, lengths, strict=True):
-        told = _told(amount, measure, row.planned)
-        if row.group == "head" and amount > 0:
-            told = "new, from zeros" if from_zeros else f"{told} from the probe it started as"
-        rows.append([escape(row.group), _bar(length, lengths.max()), told, escape(row.planned)])
-        if measure == "representations":
-            rows[-1].append("" if math.isnan(row.cka_chance) else _told(1 - row.cka_chance, measure))
+        by_chance = ["" if math.isnan(cka) else _told(1 - cka, measure) for cka in groups["cka_chance"]]
+        columns.append(("By chance", "n", by_chance))
     longest = f" The longest bar is {_told(lengths.max(), measure)}." if lengths.any() else ""
     caption = "The model as a stack: texts enter at the bottom, answers leave at the top"
-    table = grid(caption, columns, rows, list(groups["group"] == chosen))
-    return f"<p>{escape(_MEANING[measure])}{longest}</p>{table}"
+    return f"<p>{escape(_MEANING[measure])}{longest}</p>{grid(caption, columns, list(groups['group'] == chosen))}"
 
 
 def layers(drift: Drift, group: str) -> str:
     """Return how far the layers of one group went, as a table."""
     found, planned = drift.layers_of(group), drift.groups.set_index("group").loc[group, "planned"]
-    longest = found["weights_moved"].max()
-    rows = [
-        (escape(layer), _bar(moved, longest), _told(moved, "weights", planned), count(n))
-        for layer, moved, n in zip(found["layer"], found["weights_moved"], found["n_weights"], strict=True)
-    ]
-    columns = {"Layer": "", "How far its weights went": "bar", "In numbers": "", "Weights": "n"}
-    return grid(f"The layers of {group}", columns, rows)
+    told = [_told(moved, "weights", planned) for moved in found["weights_moved"]]
+    bars, names, sizes = _bars(found["weights_moved"]), found["layer"].map(escape), found["n_weights"].map(count)
+    how_far = [("How far its weights went", "bar", bars), ("In numbers", "", told)]
+    return grid(f"The layers of {group}", [("Layer", "", names), *how_far, ("Weights", "n", sizes)])
 
 
 def _told(amount: float, measure: str, planned: str = "") -> str:
@@ -239,5 +213,5 @@ def _told(amount: float, measure: str, planned: str = "") -> str:
     return f"{amount:.3g}" if measure == "representations" else f"{100 * amount:.3g} %"
 
 
-def _bar(length: float, longest: float) -> str:
-    return f'<div style="width:{100 * length / longest:.1f}%"></div>' if length else ""
+def _bars(lengths: pd.Series) -> list[str]:
+    return [f'<div style="width:{100 * n / lengths.max():.1f}%"></div>' if n else "" for n in lengths]

@@ -1,21 +1,19 @@
 """What all panels share: a box with a name, an announced sentence, the code, work in a thread, and errors that show."""
 
-from __future__ import annotations
-
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import ipywidgets
+from ipywidgets import HTML, Button, DOMWidget, Dropdown, VBox
 
 from ftkit.display import Record, escape
 from ftkit.findings import FtkitError
 
 #: The panel that holds each place: a later one of the same name takes it over, as when a cell is run again.
-_PLACES: weakref.WeakValueDictionary[tuple[str, str], Panel] = weakref.WeakValueDictionary()
+_PLACES: weakref.WeakValueDictionary[tuple[str, str], "Panel"] = weakref.WeakValueDictionary()
 
 #: The looks of all panels; each panel's rules are bound to its class.
 _STYLE = f"<style>{Path(__file__).with_name('panels.css').read_text(encoding='utf-8')}</style>"
@@ -24,9 +22,10 @@ _STYLE = f"<style>{Path(__file__).with_name('panels.css').read_text(encoding='ut
 class Panel:
     """A skin over functions of ftkit: it holds a record as its `value`, and shows the code that does the same.
 
-    A subclass sets `css_class`, builds its controls, puts them into `box.children` (with `style`, `status` and
-    `shown_code` where it wants them), and defines `value`, `code` and `static`. What takes longer than a moment runs
-    in a thread by `in_thread`; there, only traits of widgets are assigned (`say`, `show_code`, `some_html.value = …`).
+    A subclass sets `css_class`, makes its controls by `control`, puts them into `box.children` (with `style`, `status`
+    and `shown_code` where it wants them), and defines `value`, `code` and, if the value does not do, `static`. What
+    takes longer than a moment runs in a thread by `in_thread`; there, only traits of widgets are assigned (`say`,
+    `show_code`, `some_html.value = …`).
 
     Parameters
     ----------
@@ -36,33 +35,59 @@ class Panel:
     """
 
     css_class = "ftkit-panel"
+    #: The record as the panel stands; None where there is nothing yet.
+    value: Any
+    #: The calls that do the same without a panel.
+    code: str
 
     def __init__(self, key: str = "") -> None:
-        self.style = ipywidgets.HTML(_STYLE, layout={"display": "none"})
-        self.status, self.shown_code = ipywidgets.HTML(), ipywidgets.HTML()
-        self.box = ipywidgets.VBox().add_class("ftkit-panel").add_class(self.css_class)
+        self.style = HTML(_STYLE, layout={"display": "none"})
+        self.status, self.shown_code = HTML(), HTML()
+        self.box = VBox().add_class("ftkit-panel").add_class(self.css_class)
         self._listeners: list[Callable[[Any], None]] = []
+        self._reacting: set[int] = set()  # in which threads
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
-        earlier = _PLACES.get((self.css_class, key))
-        _PLACES[self.css_class, key] = self
-        if earlier is not None:
+        #: Whether the work was asked to end; the work looks here as often as it can.
+        self.stopping = False
+        if earlier := _PLACES.get((self.css_class, key)):
             earlier.retire()
-
-    @property
-    def value(self) -> Any:
-        """The record as the panel stands; None where there is nothing yet."""
-        raise NotImplementedError
-
-    @property
-    def code(self) -> str:
-        """The calls that do the same without a panel."""
-        raise NotImplementedError
+        _PLACES[self.css_class, key] = self
 
     @property
     def static(self) -> Record:
         """The record that is shown where no front end is present: on a code host, or on a printed page."""
         return self.value
+
+    def control(self, kind: type[DOMWidget], words: str, then: Callable[[], Any], **settings: Any) -> Any:
+        """Return a control that calls `then` when it is changed or clicked; what that raises is shown in the panel.
+
+        What `then` does to this panel's own controls calls nothing more: it shows what follows from them itself.
+
+        Parameters
+        ----------
+        kind : type
+            Of ipywidgets, such as `Dropdown`, `Checkbox` or `Button`.
+        words : str
+            Its label, seen and heard.
+        then : function
+        **settings
+            As the kind takes them, such as `options` and `value`.
+        """
+
+        def react(_: Any) -> None:
+            here = threading.get_ident()
+            if here not in self._reacting:
+                self._reacting.add(here)
+                try:
+                    self.guarded(then)()
+                finally:
+                    self._reacting.discard(here)
+
+        made = kind(description=words, **settings)
+        made.observe(react, "value")
+        if isinstance(made, Button):  # which has no value
+            made.on_click(react)
+        return made
 
     def run_blocking(self) -> Any:
         """Do the panel's work here and now, not in a thread, and return its value: the way of *Run All*."""
@@ -74,6 +99,7 @@ class Panel:
 
     def tell_listeners(self) -> None:
         """Tell those who asked by `on_value` that there is a new value."""
+        self._reacting.discard(threading.get_ident())  # what they do to this panel's controls counts as a change
         for listener in self._listeners:
             self.guarded(listener)(self.value)
 
@@ -82,14 +108,9 @@ class Panel:
         """Whether work is going on in this panel's thread."""
         return self._thread is not None and self._thread.is_alive()
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the work was asked to end; the work looks here as often as it can."""
-        return self._stop.is_set()
-
     def stop(self) -> None:
         """Ask the work in the thread to end."""
-        self._stop.set()
+        self.stopping = True
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return when the work in the thread has ended, or after `timeout_s`."""
@@ -103,7 +124,7 @@ class Panel:
     def in_thread(self, work: Callable[[], None]) -> None:
         """Start `work` in a thread, unless this panel is busy; what it raises is shown in the panel."""
         if not self.busy:
-            self._stop.clear()
+            self.stopping = False
             self._thread = threading.Thread(target=self.guarded(work), name=self.css_class, daemon=True)
             self._thread.start()
 
@@ -142,6 +163,12 @@ class Panel:
         return {**static, **self.box._repr_mimebundle_(), "text/plain": static["text/plain"]}
 
 
+def offer(choice: Dropdown, options: Sequence[Any], chosen: int = 0) -> None:
+    """Give a list other options, and choose one of them, if there is any."""
+    choice.options = options
+    choice.index = chosen if options else None
+
+
 def announced(markup: str) -> str:
     """Return markup as a paragraph that is announced when it changes; whatever is text in it must be escaped already.
 
@@ -151,30 +178,25 @@ def announced(markup: str) -> str:
     return f'<p role="status" aria-live="polite">{markup}</p>'
 
 
-def grid(
-    caption: str, columns: Mapping[str, str], rows: Iterable[Sequence[str]], chosen: Sequence[bool] | None = None
-) -> str:
+def grid(caption: str, columns: Iterable[tuple[str, str, Iterable[str]]], chosen: Sequence[bool] = ()) -> str:
     """Return a table as HTML whose columns are as wide as their classes say, whatever is in them.
 
     Parameters
     ----------
     caption : str
         What the table shows, as text.
-    columns : mapping of str to str
-        Headings, and the class of each column's cells: "n" for numbers.
-    rows : iterable of sequence of str
-        Cells as markup: whatever is text in them must be escaped already. The first one names its row.
+    columns : iterable of tuple
+        The heading of each as text, the class of its cells ("n" for numbers), and the cells as markup: whatever is text
+        in them must be escaped already. The cells of the first column name their rows.
     chosen : sequence of bool, optional
         Which rows to mark.
     """
-    looks = list(columns.values())[1:]
-    head = "".join(f'<th scope="col" class="{look}">{escape(name)}</th>' for name, look in columns.items())
+    headings, looks, cells = zip(*columns, strict=True)
+    head = "".join(f'<th scope="col" class="{look}">{escape(h)}</th>' for h, look in zip(headings, looks, strict=True))
     body = ""
-    for i, (name, *cells) in enumerate(rows):
+    for i, (name, *others) in enumerate(zip(*cells, strict=True)):
         marked = ' class="chosen"' if chosen and chosen[i] else ""
-        told = "".join(f'<td class="{look}">{cell}</td>' for look, cell in zip(looks, cells, strict=True))
+        told = "".join(f'<td class="{look}">{cell}</td>' for look, cell in zip(looks[1:], others, strict=True))
         body += f'<tr{marked}><th scope="row">{name}</th>{told}</tr>'
-    return (
-        f'<div class="grid"><table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    above = f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+    return f'<div class="grid"><table>{above}<tbody>{body}</tbody></table></div>'

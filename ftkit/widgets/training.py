@@ -1,13 +1,11 @@
 """The training panel: start a run, watch it, stop it, and read its result beside a baseline and earlier runs."""
 
-from __future__ import annotations
-
 import dataclasses
 import threading
 from typing import Any, NamedTuple
 
-import ipywidgets
 import pandas as pd
+from ipywidgets import HTML, Button, Dropdown, HBox, VBox
 
 from ftkit import baseline as baselines
 from ftkit import report, training
@@ -20,11 +18,12 @@ from ftkit.pretrained import Base
 from ftkit.record import Run
 from ftkit.widgets.freeze import FreezePanel
 from ftkit.widgets.live import Live
-from ftkit.widgets.panel import Panel, announced
+from ftkit.widgets.panel import Panel, announced, offer
 
-#: Runs of earlier panels for the same data stay comparable for as long as the kernel lives; so many are remembered.
-_MOST_REMEMBERED = 30
-_REMEMBERED: dict[str, list[Entry]] = {}
+#: Runs of earlier panels for the same data stay comparable for as long as the kernel lives.
+_REMEMBERED: dict[str, list["Entry"]] = {}
+#: What a run may have to beat.
+Rival = Evaluation | Predictor
 #: One training at a time: two would share the processor, and the random numbers that make a run repeatable.
 _TRAINING = threading.Lock()
 _COLUMNS = ["run", "plan", "kept epoch", "valid right (%)", "time", "ended early"]
@@ -86,9 +85,7 @@ class TrainingPanel(Panel):
     css_class = "ftkit-training"
     value: Run | None = None
 
-    def __init__(
-        self, base: Base, data: Splits, plan: Plan | FreezePanel, *, baseline: Evaluation | Predictor | None = None
-    ) -> None:
+    def __init__(self, base: Base, data: Splits, plan: Plan | FreezePanel, *, baseline: Rival | None = None) -> None:
         if isinstance(baseline, Evaluation) and not _same_rows(baseline, data):
             raise FtkitError("FT070", f"{baseline.name!r} was not scored on data.valid; evaluate it there first.")
         super().__init__(data.name)
@@ -100,15 +97,11 @@ class TrainingPanel(Panel):
         self._entries = _REMEMBERED.setdefault(data.name, [])
         self._entries[:] = [entry for entry in self._entries if _same_rows(entry.answers, data)]
 
-        self.start_button = ipywidgets.Button(description="Start training", button_style="primary")
-        self.stop_button = ipywidgets.Button(description="Stop and keep the best", disabled=True)
-        self.start_button.on_click(self.guarded(lambda button: self._start_clicked()))
-        self.stop_button.on_click(self.guarded(lambda button: self._stop_clicked()))
-        self._live, self._result, self._table = (ipywidgets.HTML() for _ in range(3))
-        self.compare_with = ipywidgets.Dropdown(description="Compare with")
-        self.compare_with.observe(self.guarded(lambda change: self._show_result()), "value")
-        self._after = ipywidgets.VBox()
-        buttons = ipywidgets.HBox([self.start_button, self.stop_button])
+        self.start_button = self.control(Button, "Start training", self._start_clicked, button_style="primary")
+        self.stop_button = self.control(Button, "Stop and keep the best", self._stop_clicked, disabled=True)
+        self.compare_with = self.control(Dropdown, "Compare with", self._show_result)
+        self._live, self._result, self._table, self._after = HTML(), HTML(), HTML(), VBox()
+        buttons = HBox([self.start_button, self.stop_button])
         self.box.children = (buttons, self.status, self._live, self._after, self.shown_code, self.style)
         if isinstance(plan, Panel):
             plan.on_value(lambda value: self.show_code())
@@ -139,7 +132,7 @@ class TrainingPanel(Panel):
         if self.busy:
             self.wait()
         else:
-            self._stop.clear()
+            self.stopping = False
             self._train(self.plan, "Interrupt the kernel (the square in the toolbar) to stop and keep the best.")
         return self.value
 
@@ -196,7 +189,7 @@ class TrainingPanel(Panel):
         right, took = f"{100 * answers.accuracy:.1f}", seconds(run.train_s)
         row = (number, shorten(code, 200), run.best_epoch, right, took, run.stopped or "")
         self._entries.append(Entry(f"{answers.name}: {code}", answers, row))
-        del self._entries[:-_MOST_REMEMBERED]
+        del self._entries[:-30]  # so many are remembered
         # First what is known, since the intervals of the comparison take a second where there are many classes.
         live.draw(f"{count(run.n_steps)} steps in {took}.")
         self._result.value = ""
@@ -214,12 +207,11 @@ class TrainingPanel(Panel):
             self._table.value = table_html(rows, "Runs of this session, the latest first")
             self._after.children = [self.compare_with, self._result, self._table] if self.value else [self._table]
         if self.value:
-            earlier = [(entry.label, entry.answers) for entry in self._entries[-2::-1]]
-            chosen = self.compare_with.value
+            options = [(self._baseline.name, self._baseline), *((e.label, e.answers) for e in self._entries[-2::-1])]
+            # What was chosen stays chosen.
+            at = next((i for i, (_, answers) in enumerate(options) if answers is self.compare_with.value), 0)
             self._filling = True
-            self.compare_with.options = [(self._baseline.name, self._baseline), *earlier]
-            kept = any(chosen is answers for _, answers in earlier)
-            self.compare_with.value = chosen if kept else self._baseline
+            offer(self.compare_with, options, at)
             self._filling = False
             self._show_result()
 
