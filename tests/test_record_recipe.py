@@ -83,7 +83,7 @@ def test_the_command_line_carries_it_out_as_a_cell_would(tmp_path, tiny_loads, c
     run = training.fit(tiny.base(), tiny.splits(), plan, on_event=None)
     assert tiny_loads == {"base": "minilm", "data": "legal/licenses"}
     assert json.loads((tmp_path / "run" / "run.json").read_text())["losses"] == list(run.losses)
-    assert run.summary().split(" in ")[0] in capsys.readouterr().out
+    assert run.summary().split(" took ")[0] in capsys.readouterr().out
     assert cli.main(["run", str(path), "--out", str(tmp_path / "run")]) == 1, "it holds a run already"
     assert "FT084" in capsys.readouterr().err
     assert cli.main(["run", str(path), "--out", str(tmp_path / "run"), "--resume"]) == 0

@@ -157,11 +157,7 @@ class Plan(Record):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values that JSON and TOML can hold."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {
-            **values,
-            "rates": dict(self.rates),
-            "train": self.train if isinstance(self.train, str) else list(self.train),
-        }
+        return values | {"rates": dict(self.rates), "train": self.train if type(self.train) is str else [*self.train]}
 
     def code(self) -> str:
         """Return the call that makes this plan, with only the fields that differ from the defaults."""
@@ -199,19 +195,15 @@ class Plan(Record):
             else:
                 near = difflib.get_close_matches(name, groups, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else "."
-                raise FtkitError(
-                    "FT051",
-                    f"Plan.train: no group here is called {name!r}{hint} There are "
-                    f"{', '.join(groups)}; 'top 1' to 'top {len(blocks)}', 'blocks' and 'all' stand for several.",
-                )
+                several = f"'top 1' to 'top {len(blocks)}', 'blocks' and 'all' stand for several."
+                told = f"no group here is called {name!r}{hint} There are {', '.join(groups)}; {several}"
+                raise FtkitError("FT051", f"Plan.train: {told}")
         if unknown := [g for g in self.rates if g not in groups]:
-            raise FtkitError(
-                "FT051", f"Plan.rates: this model has no group {unknown[0]!r}. It has {', '.join(groups)}."
-            )
+            told = f"this model has no group {unknown[0]!r}. It has {', '.join(groups)}."
+            raise FtkitError("FT051", f"Plan.rates: {told}")
         if frozen := [g for g in self.rates if g not in chosen]:
-            raise FtkitError(
-                "FT056", f"Plan.rates gives {frozen[0]!r} a learning rate, but {self.words!r} leaves it frozen."
-            )
+            told = f"gives {frozen[0]!r} a learning rate, but {self.words!r} leaves it frozen."
+            raise FtkitError("FT056", f"Plan.rates {told}")
         return tuple(g for g in groups if g in chosen)
 
     def stage(self, groups: Sequence[str], epoch: int) -> tuple[str, ...]:

@@ -27,13 +27,8 @@ _CHOICES = {
     "compile": (False, True),
     "cache": (True, False),
 }
-_BOUNDS = {
-    "warmup": (0, 1),
-    "weight_decay": (0, 1),
-    "layer_decay": (0.01, 1),
-    "clip": (1e-6, math.inf),
-    "alpha": (0.01, 1e4),
-}
+_BOUNDS = {"warmup": (0, 1), "weight_decay": (0, 1), "layer_decay": (0.01, 1)}
+_BOUNDS |= {"clip": (1e-6, math.inf), "alpha": (0.01, 1e4)}
 
 
 def checked(plan: Plan) -> dict[str, Any]:
@@ -82,11 +77,8 @@ def checked(plan: Plan) -> dict[str, Any]:
         default = getattr(type(plan), name)
         if getattr(plan, name) != default and name not in (method.uses if method else ()):
             raise _wrong(name, getattr(plan, name), f"{default}, the default, as method {plan.method!r} has no {name}")
-    return plain | {
-        "seed": int(plan.seed),
-        "train": train,
-        "rates": MappingProxyType({g: float(r) for g, r in plan.rates.items()}),
-    }
+    rates = MappingProxyType({g: float(r) for g, r in plan.rates.items()})
+    return plain | {"seed": int(plan.seed), "train": train, "rates": rates}
 
 
 def _number(value: object) -> bool:

@@ -112,11 +112,7 @@ def verify(model: nn.Module, groups: Mapping[str, Sequence[str]], movable: Colle
     if sorted(n for names in groups.values() for n in names) != sorted(parameters):
         raise FtkitError("FT052", "The groups do not hold every parameter of the model exactly once.")
     for group, names in groups.items():
-        wrong = [n for n in names if parameters[n].requires_grad != (n in movable)]
-        if wrong:
-            moves = parameters[wrong[0]].requires_grad
-            raise FtkitError(
-                "FT052",
-                f"In {group!r} {len(wrong)} of {len(names)} parameter tensors {'may move' if moves else 'are frozen'} "
-                f"against the plan, such as {wrong[0]}. Something else set requires_grad after the plan did.",
-            )
+        if wrong := [n for n in names if parameters[n].requires_grad != (n in movable)]:
+            how = "may move" if parameters[wrong[0]].requires_grad else "are frozen"
+            told = f"In {group!r} {len(wrong)} of {len(names)} parameter tensors {how} against the plan, such as"
+            raise FtkitError("FT052", f"{told} {wrong[0]}. Something else set requires_grad after the plan did.")

@@ -225,13 +225,7 @@ def environment(dtype: str, device: str = "cpu", n_processes: int = 1) -> dict[s
     """Return what decides the bits of a result besides plan and data: versions, threads, processor, dtype."""
 
     versions = {p: metadata.version(p) for p in "torch transformers tokenizers numpy scikit-learn peft".split()}
-    return {
-        "python": platform.python_version(),
-        **versions,
-        "system": platform.system(),
-        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        "n_threads": torch.get_num_threads(),
-        "device": str(device),
-        "n_processes": n_processes,
-        "dtype": dtype,
-    }
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    here = {"system": platform.system(), "processor": processor, "n_threads": torch.get_num_threads()}
+    how = {"device": str(device), "n_processes": n_processes, "dtype": dtype}
+    return {"python": platform.python_version(), **versions, **here, **how}

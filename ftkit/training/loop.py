@@ -45,11 +45,10 @@ class Loop:
             for block in cache.blocks_of(self.model.encoder)[1]:
                 block.compile(dynamic=True)
         if plan.start == "zero" and "head" not in plan.resolve(list(self.groups)):
-            raise FtkitError(
-                "FT054",
-                "Plan.train leaves out 'head', and Plan.start is 'zero': a frozen head of zeros answers alike "
-                "for ever. Add 'head' to train, or start from a probe: plan.but(start='probe').",
+            told = (
+                "Plan.train leaves out 'head', and Plan.start is 'zero': a frozen head of zeros answers alike for ever."
             )
+            raise FtkitError("FT054", f"{told} Add 'head' to train, or start from a probe: plan.but(start='probe').")
         self.ids, self.labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
         self.valid_ids, self.lengths = base.tokenize(data.valid.texts), [len(i) for i in self.ids]
         self.n_steps = plan.epochs * math.ceil(len(self.ids) / plan.batch_size)
@@ -160,9 +159,7 @@ class Loop:
         if bad := [name for name, logits in zip(names, alone, strict=True) if not torch.isfinite(logits).all()]:
             return told + f"By themselves, too, these have no finite answer: {', '.join(bad[:10])}."
         if self.plan.dtype == "bfloat16" and torch.isfinite(torch.cat(alone)).all():
-            return (
-                told + "In float32 the answers to them are finite: rounding is a likely cause; try dtype='float32'."
-            )
+            return told + "In float32 the answers to them are finite: rounding is a likely cause; try dtype='float32'."
         return told + "The answers to them are finite: a learning rate that is too high is the likely cause."
 
     def _logits(self, rows: Sequence[int]) -> torch.Tensor:
@@ -181,14 +178,8 @@ class Loop:
         proba = tasks.probabilities(np.nan_to_num(logits), rows.kind)
         scored = evaluation.Evaluation(name="valid", proba=proba[None], rows=rows)
         valid_loss = tasks.loss(torch.from_numpy(logits), torch.tensor(rows.labels), rows.kind).item()
-        entry = {
-            "epoch": epoch,
-            "train_loss": train_loss,
-            "valid_loss": valid_loss,
-            "accuracy": scored.accuracy,
-            "macro_f1": scored.macro_f1,
-        }
-        return entry, proba
+        entry = {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss}
+        return {**entry, "accuracy": scored.accuracy, "macro_f1": scored.macro_f1}, proba
 
     def end(self, stopped: str | None, findings: tuple[Finding, ...]) -> Run:
         """Return what came of it, with the best weights; an unfinished epoch is dropped with all after the best."""
@@ -204,25 +195,13 @@ class Loop:
         self.optimizer.state.clear()
         train_s = self.elapsed_s
         self.computing = self.model = self.optimizer = None
-        run = Run(
-            base=self.base,
-            plan=self.plan,
-            data=self.data,
-            model=model,
-            history=tuple(state.history),
-            best_epoch=state.best_epoch,
-            moved=moved,
-            optimized=optimized,
-            losses=tuple(state.losses),
-            valid_proba=state.valid_proba,
-            n_steps=len(state.losses),
-            train_s=train_s,
-            peak_bytes=doctor.peak_rss_bytes(),
-            stopped=stopped,
-            environment=state.environment,
-            findings=(*findings, *self._noticed, *self.feed.findings),
-            cache=self.feed.report(),
-        )
+        found = (*findings, *self._noticed, *self.feed.findings)
+        asked = {"base": self.base, "plan": self.plan, "data": self.data}
+        became = {"model": model, "moved": moved, "optimized": optimized, "best_epoch": state.best_epoch}
+        told = {"history": tuple(state.history), "losses": tuple(state.losses), "valid_proba": state.valid_proba}
+        cost = {"n_steps": len(state.losses), "train_s": train_s, "peak_bytes": doctor.peak_rss_bytes()}
+        how = {"environment": state.environment, "cache": self.feed.report(), "stopped": stopped, "findings": found}
+        run = Run(**asked, **became, **told, **cost, **how)
         del state, self.state
         give_back_memory()
         return run
