@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -183,7 +182,7 @@ def rate_range(
     return RateRange(plan=plan, field=field, rates=rates[: len(finite)], losses=finite, diverged=diverged)
 
 
-def _lost(losses: Sequence[float]) -> bool:
+def _lost(losses: list[float]) -> bool:
     """Say whether the mean of the last five losses is far above that of the first five, or no number."""
     start = np.mean(losses[:5])
     return not np.mean(losses[-5:]) <= start + max(0.5, start / 2)

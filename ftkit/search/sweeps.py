@@ -1,21 +1,18 @@
 """Many plans, each tuned and judged on `valid`, the poor ones not to their end: a thin skin over Optuna."""
 
 import contextlib
-import dataclasses
 import math
 import operator
 import os
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pandas as pd
 import psutil
 from matplotlib.figure import Figure
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages import journal
 from optuna.trial import FrozenTrial, TrialState
 
 from ftkit import plots, training
@@ -106,9 +103,9 @@ class Sweep(Record):
         return shares if len(study.trials) >= ENOUGH and not doubts else "cannot tell"
 
     def summary(self) -> str:
-        n_run, states = sum(t.value is not None for t in self.trials), Counter(OVER[t.state] for t in self.ranked)
+        n_run, states = sum(t.value is not None for t in self.trials), self.frame()["state"].value_counts(sort=False)
         did = ", ".join(f"{n} {state}" for state, n in states.items()) or "none was begun"
-        if not states["complete"]:
+        if "complete" not in states:
             return f"No trial was completed: {did}. {'; '.join(self.frame()['why'][:1])}".rstrip()
         chosen = f"chosen for it out of {n_run} plans, so that it looks better on valid than it is"
         score = f"{self.plan.monitor} {self.ranked[0].value:.3f}, {chosen if n_run > 1 else 'alone'}"
@@ -134,10 +131,7 @@ class Sweep(Record):
             return None
         ax = plots.parallel(scored[[*self.space, "score"]].to_dict("list"), dashed=list(scored["state"] == "pruned"))
         told = f"Each line is a trial, the thick one the best ({scored['score'].iloc[0]:.3f}), dashed ones were pruned."
-        return (
-            ax.figure,
-            f"{told} Each upright scale is a field of the plan, the last one {self.plan.monitor} on valid.",
-        )
+        return ax.figure, f"{told} The upright scales are fields of the plan, and {self.plan.monitor} on valid."
 
 
 def sweep(
@@ -202,7 +196,7 @@ def sweep(
     >>> swept = sweep(base, data, Plan(), {"train": ["head", "top 1"], "lr": (1e-5, 1e-3)})  # doctest: +SKIP
     >>> run = ft.fit(base, data, swept.best)  # doctest: +SKIP
     """
-    found, draws = Sweep(plan=plan, space=space, trials=()), draws_of(space, plan)
+    draws, found = draws_of(space, plan), Sweep(plan=plan, space=space, trials=())
     question = f"{base.name}, {data.fingerprint()}, {plan.to_dict()}, {space}"
     study = _study(storage, study_name=question, direction=found.direction, pruner=pruner)
 
@@ -225,27 +219,20 @@ def sweep(
             return math.nan  # to Optuna, a trial that failed
 
     if len(study.get_trials(deepcopy=False)) < n_trials:
-        enough = optuna.study.MaxTrialsCallback(n_trials, states=None)
         with contextlib.suppress(KeyboardInterrupt):
-            study.optimize(attempt, timeout=budget_s, callbacks=[*callbacks, enough])
-    return dataclasses.replace(found, trials=tuple(t for t in study.get_trials(states=tuple(OVER)) if t.params))
+            last = optuna.study.MaxTrialsCallback(n_trials, states=None)
+            study.optimize(attempt, timeout=budget_s, callbacks=[*callbacks, last])
+    return Sweep(plan=plan, space=space, trials=tuple(t for t in study.get_trials(states=tuple(OVER)) if t.params))
 
 
 def draws_of(space: Mapping[str, list | tuple], plan: Plan) -> list[Callable[[optuna.Trial], object]]:
     """Return what draws each field for a trial: choices by their place in the list, rates on a logarithmic scale.
 
-    Parameters
-    ----------
-    space : mapping of field to list or tuple
-        Choices, or the two ends of a range of numbers.
-    plan : Plan
-        What the fields have to fit into.
-
     Raises
     ------
     FtkitError
-        FT073, naming the field, if it is none that can be searched, or its values are neither; FT050 if a value is out
-        of the field's range.
+        FT073, naming the field, if it is none that can be searched, or its values are neither choices nor two ends;
+        FT050 if a value is none that the plan can hold.
 
     Examples
     --------
@@ -253,7 +240,7 @@ def draws_of(space: Mapping[str, list | tuple], plan: Plan) -> list[Callable[[op
     [operator.methodcaller('suggest_int', 'epochs', 1, 5, log=False)]
     """
     # With another score or seed than the plan's, trials would not compare, or luck would be searched for.
-    draws, fields = [], [f.name for f in dataclasses.fields(Plan) if f.name not in ("monitor", "seed")]
+    draws, fields = [], [name for name in vars(plan) if name not in ("monitor", "seed")]
     for name, values in (space or {"": []}).items():
         ends = isinstance(values, tuple) and [type(v) in (int, float) and math.isfinite(v) for v in values]
         fits = values[0] < values[1] if ends == [True, True] else values and isinstance(values, list)
@@ -261,30 +248,30 @@ def draws_of(space: Mapping[str, list | tuple], plan: Plan) -> list[Callable[[op
             told = f"expected a list of choices, or (low, high), for one of {', '.join(fields)}; found {values!r}."
             raise FtkitError("FT073", f"{name!r}: {told}")
         held = [getattr(plan.but(**{name: v}), name) for v in values]
+        draw = operator.methodcaller("suggest_categorical", name, range(len(held)))
         if ends:
             number = "suggest_int" if isinstance(held[0], int) else "suggest_float"
-            draws.append(operator.methodcaller(number, name, *held, log=name in ("lr", "head_lr")))
-        else:
-            draws.append(operator.methodcaller("suggest_categorical", name, range(len(held))))
+            draw = operator.methodcaller(number, name, *held, log=name in ("lr", "head_lr"))
+        draws.append(draw)
     return draws
 
 
-def _study(storage: str | Path | None, **options: Any) -> optuna.Study:
+def _study(storage: str | Path | None, **options: object) -> optuna.Study:
     """Return a study, new or as it was left; trials whose process has ended are told as failed."""
     try:
         if storage:
             if Path(storage).exists() and Path(storage).read_bytes()[:10] not in (b"", b'{"op_code"'):
                 raise ValueError("it holds something else")
-            journal = JournalFileBackend(str(storage), JournalFileOpenLock(str(storage)))
-            options["storage"] = optuna.storages.JournalStorage(journal)
+            backend = journal.JournalFileBackend(str(storage), journal.JournalFileOpenLock(str(storage)))
+            options["storage"] = journal.JournalStorage(backend)
         study = optuna.create_study(load_if_exists=True, **options)
     except (OSError, ValueError, KeyError) as error:
         raise FtkitError("FT074", f"{storage} cannot be used as a sweep's file: {error}.") from None
     for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        process = t.user_attrs.get("process", 1)
+        process = t.user_attrs.get("process", os.getppid())  # not told yet: it has just been asked for
         # This process's own number is one that an earlier process bore: this one has not begun.
         if process == os.getpid() or not psutil.pid_exists(process):
-            study.tell(t.number, state=TrialState.FAIL)
+            study.tell(t.number, state=TrialState.FAIL, skip_if_finished=True)
     return study
 
 
