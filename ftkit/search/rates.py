@@ -67,8 +67,7 @@ class RateRange(Record):
     @property
     def suggestion(self) -> float | None:
         """The smaller of two rates: where the loss falls fastest, and a tenth of where it is lost; None if untold."""
-        lost = self.diverged or math.inf
-        return None if self.steepest is None else float(f"{min(self.steepest, lost / 10):.2g}")
+        return self.steepest and float(f"{min(self.steepest, (self.diverged or math.inf) / 10):.2g}")
 
     @property
     def suggested(self) -> Plan:
@@ -120,6 +119,7 @@ def rate_range(
     The steps are those of `ft.fit`, with the plan's seed, and the same activations of frozen blocks on disk; only the
     rates differ. Groups keep their ratios; of gradual unfreezing the last stage is tested. Nothing given is changed;
     `test` is not opened, and `valid` neither, but for a start from a probe, whose penalty it chooses as in `ft.fit`.
+    It is a test for one process.
 
     Parameters
     ----------
@@ -144,10 +144,8 @@ def rate_range(
 
     Examples
     --------
-    >>> import ftkit as ft
-    >>> from ftkit.search import rate_range
-    >>> tested = rate_range(ft.load_pretrained("minilm"), ft.load_data("legal/licenses"), Plan())  # doctest: +SKIP
-    >>> run = ft.fit(tested.base, data, tested.suggested)  # doctest: +SKIP
+    >>> tested = rate_range(base, data, Plan(train="top 1"))  # doctest: +SKIP
+    >>> run = ft.fit(base, data, tested.suggested)  # doctest: +SKIP
     """
     if not 0 < low < high < math.inf or n_steps < 20:
         raise FtkitError("FT073", f"Expected 0 < low < high and n_steps of 20 or more; found {low}, {high}, {n_steps}.")
