@@ -236,3 +236,59 @@ def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float] | 
     ax.set_xlabel(label + more, parse_math=False)
     ax.set_ylabel("texts")
     return ax
+
+
+def loss_by_rate(frame: pd.DataFrame, *, marks: Mapping[str, float], label: str, ax: Axes | None = None) -> Axes:
+    """Draw each step's loss as a dot over a growing rate, with the smoothed loss and lines at the rates that matter.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns `rate`, `loss`, `smoothed`, one row a step.
+    marks : mapping of str to float
+        A name for each rate to mark, three at most.
+    label : str
+        Which rate it is.
+    ax : Axes, optional
+        Where to draw; a new figure if None.
+    """
+    ax = ax or axes()
+    ax.semilogx(frame["rate"], frame["loss"], "o", color=GREY, markersize=3.5, label="each step")
+    ax.semilogx(frame["rate"], frame["smoothed"], "-", color=BLUE, label="smoothed")
+    for (name, rate), style in zip(marks.items(), ("--", ":", "-."), strict=False):
+        ax.axvline(rate, color="black", linestyle=style, linewidth=1, label=name)
+    ax.set(xlabel=label, ylabel="loss (nats)")
+    ax.legend(frameon=False, fontsize=8.5)
+    return ax
+
+
+def parallel(columns: Mapping[str, Sequence[Any]], *, dashed: Sequence[bool], ax: Axes | None = None) -> Axes:
+    """Draw rows as lines across one upright scale a column (parallel coordinates), the first of them thick.
+
+    Parameters
+    ----------
+    columns : mapping of str to sequence
+        For each column a value a row. Numbers lie between the smallest and the largest (logarithmically where they are
+        positive and a factor of ten apart), other values at a place each.
+    dashed : sequence of bool
+        Of each row, whether its line is dashed.
+    ax : Axes, optional
+        Where to draw; a new figure if None.
+    """
+    ax, places = ax or axes(width=1.6 + 1.3 * len(columns)), []
+    for x, values in enumerate(columns.values()):
+        numbers, names = all(type(v) in (int, float) for v in values), list(dict.fromkeys(map(str, values)))
+        at = np.array(values if numbers else [names.index(str(v)) for v in values], float)
+        at = np.log(at) if numbers and 0 < 10 * at.min() <= at.max() else at
+        places.append((at - at.min()) / (np.ptp(at) or 1))
+        for place, value in zip(places[-1], values, strict=True):
+            if not numbers or place in (0, 1):
+                told = f"{value:.3g}" if numbers else _plain(shorten(value, 18))
+                ax.annotate(told, (x, place), xytext=(4, 3), textcoords="offset points", size=8)
+        ax.axvline(x, color=GREY, linewidth=1)
+    for i, line in reversed(list(enumerate(np.transpose(places)))):
+        look = {"color": BLUE, "linewidth": 1.2} if i else {"color": ORANGE, "linewidth": 3.5}
+        ax.plot(line, "--" if dashed[i] else "-", **look)
+    ax.set_xticks(range(len(columns)), [_plain(name) for name in columns])
+    ax.set_yticks([])
+    return ax

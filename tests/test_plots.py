@@ -15,11 +15,16 @@ from ftkit import display, plots
 HISTORY = pd.DataFrame({"epoch": [0, 1, 2], "train_loss": [np.nan, 1.0, 0.5], "valid_loss": [1.1, 0.9, 0.95]})
 NAME = r"from US$ to A$ \alpha"  # two dollars: what stands between them would be set as a formula
 
+RATES = pd.DataFrame({"rate": [1e-4, 1e-3, 1e-2], "loss": [3.0, 2.0, 2.5], "smoothed": [2.9, 2.3, 2.4]})
+TRIED = {NAME: ["head", NAME, "head"], "lr": [1e-5, 1e-4, 1e-3], "score": [0.5, 0.7, 0.6]}
+
 DRAWN = {
     "bars": lambda **k: plots.bars([NAME, "b"], [1, 2], label=NAME, **k),
     "intervals": lambda **k: plots.intervals([NAME, "b"], [1, 2], [0, 1], [2, 3], label=NAME, reference=0, **k),
     "history": lambda **k: plots.history(HISTORY, best_epoch=1, **k),
     "layers": lambda **k: plots.layers([NAME, "head"], [1_000_000, 51], [False, True], **k),
+    "loss_by_rate": lambda **k: plots.loss_by_rate(RATES, marks={"lost": 1e-2}, label="lr", **k),
+    "parallel": lambda **k: plots.parallel(TRIED, dashed=[False, True, False], **k),
 }
 
 
@@ -55,7 +60,7 @@ def test_a_dollar_in_a_name_is_a_dollar(name):
         assert not is_math, f"{shown!r} would be read as mathematics"
 
 
-@pytest.mark.parametrize("name", ["bars", "intervals", "history"])
+@pytest.mark.parametrize("name", ["bars", "intervals", "history", "loss_by_rate"])
 def test_an_axis_says_what_it_measures(name):
     assert DRAWN[name]().get_xlabel()
 
@@ -84,3 +89,34 @@ def test_an_interval_spans_from_its_low_end_to_its_high_end():
     (line,) = ax.collections[0].get_segments()
     assert line[:, 0].tolist() == [1.0, 2.5]
     assert ax.texts[0].get_text() == "1.5"
+
+
+def test_losses_stand_over_a_logarithmic_rate_with_the_marks_named():
+    ax = plots.loss_by_rate(RATES, marks={"falls fastest": 1e-3, "lost": 1e-2}, label="lr")
+    assert ax.get_xscale() == "log"
+    dots, line, *marks = ax.lines
+    assert (dots.get_linestyle(), line.get_linestyle()) == ("None", "-")
+    assert [mark.get_xdata()[0] for mark in marks] == [1e-3, 1e-2]
+    assert len({mark.get_linestyle() for mark in marks}) == 2
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["each step", "smoothed", "falls fastest", "lost"]
+
+
+def test_parallel_scales_run_from_the_smallest_to_the_largest():
+    ax = plots.parallel(TRIED, dashed=[False, True, False])
+    *scales, third, second, first = ax.lines
+    assert len(scales) == 3 and [t.get_text() for t in ax.get_xticklabels()][1:] == ["lr", "score"]
+    assert first.get_ydata() == pytest.approx([0, 0, 0])
+    assert second.get_ydata() == pytest.approx([1, 0.5, 1])  # a rate of 1e-4 is half way on a logarithmic scale
+    assert third.get_ydata() == pytest.approx([0, 1, 0.5])
+    assert first.get_linewidth() > second.get_linewidth() == third.get_linewidth()
+    assert [line.get_linestyle() for line in (first, second, third)] == ["-", "--", "-"]
+    told = [t.get_text() for t in ax.texts]
+    assert {"head", "1e-05", "0.001", "0.5", "0.7"} <= set(told) and "0.6" not in told
+
+
+def test_parallel_scales_hold_one_value_whatever_there_is_and_a_dollar_is_a_dollar():
+    ax = plots.parallel({NAME: [None, NAME], "n": [2, 2], "on": [True, False]}, dashed=[False, False])
+    assert display.figure_png(ax.figure).startswith(b"\x89PNG")
+    assert {"None", "2", "True", "False"} <= {t.get_text() for t in ax.texts}
+    for text in [*ax.texts, *ax.get_xticklabels()]:
+        assert not text._preprocess_math(text.get_text())[1], text.get_text()
