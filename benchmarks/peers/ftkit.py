@@ -24,11 +24,15 @@ def tune(base: Base, rows: Mapping[str, Any], job: Mapping[str, Any]) -> Tuned:
     data, plan, watch = ft.Splits(name="benchmark", **parts), plan_of(job), _Watch()
     told: dict[str, Any] = {}
     if job["sweep"]:
+        import optuna
+
         from ftkit import search
 
         space = {name: list(v) if name == "train" else tuple(v) for name, v in job["sweep"]["space"].items()}
-        found = search.sweep(base, data, plan, space, n_trials=job["sweep"]["n_trials"], prune=False, seed=job["seed"])
-        told["plans"] = [{"train": trial.plan.train, "lr": trial.plan.lr} for trial in found.trials]
+        # As with its peers, no trial ends early.
+        whole = {"n_trials": job["sweep"]["n_trials"], "pruner": optuna.pruners.NopPruner()}
+        found = search.sweep(base, data, plan, space, seed=job["seed"], **whole)
+        told["plans"] = [{"train": p.train, "lr": p.lr} for p in map(found.planned, found.trials)]
         plan = found.best  # a sweep keeps no weights: to have the best model is one more run
     run = ft.fit(base, data, plan, on_event=watch)
     told |= {"plan": run.plan.code(), "cache": dict(run.cache or {}), **watch.told()}
