@@ -3,7 +3,8 @@
     python -m benchmarks.speed                  all of it: three repeats, about 40 minutes on two cores
     python -m benchmarks.speed --only head      one experiment (may be given twice); the others' results are kept
     python -m benchmarks.speed --quick          every adapter once on few rows: does it run? (results in build/bench)
-    python -m benchmarks.speed --choose         each tool's learning rates, on rows of a draw that is not measured
+    python -m benchmarks.speed --choose         learning rates for tools without one, on rows that are not measured;
+                                                with --only, for all tools of an experiment
     python -m benchmarks.speed --page           the page and its pictures again, from the results alone
 
 Each measurement has a process of its own (`benchmarks.one`), with as many threads as there are cores. Tools take turns
@@ -98,8 +99,11 @@ def rate_for(name: str, module: str, rates: Mapping[str, Any]) -> float | None:
         )
 
 
-def choose(names: Sequence[str]) -> None:
-    """Try each tool's learning rates on a draw that is not measured, and keep the best of each, after each tool."""
+def choose(names: Sequence[str], *, again: bool) -> None:
+    """Try each tool's learning rates on a draw that is not measured, and keep the best of each, after each tool.
+
+    A tool that has its rate already is tried `again` only where that is asked for.
+    """
     path, dtype = RESULTS / "rates.json", machine(1)["fastest_dtype"]
     kept = json.loads(path.read_text(encoding="utf-8"))["rates"] if path.exists() else {}
     with tempfile.TemporaryDirectory(prefix="ftkit-bench-") as folder:
@@ -108,7 +112,8 @@ def choose(names: Sequence[str]) -> None:
             # One variant stands for all of its tool: the last, which is the fastest.
             variants = {VARIANTS[v].module: v for v in EXPERIMENTS[name].variants(dtype)}
             for module, variant in variants.items():
-                if module == "sklearn" or (module == "setfit" and name == "head"):
+                has_none = module == "sklearn" or (module == "setfit" and name == "head")
+                if has_none or (module in kept.get(name, ()) and not again):
                     continue
                 tried = {}
                 for rate in VARIANTS[variant].rates or EXPERIMENTS[name].rates:
@@ -136,7 +141,7 @@ def main() -> None:
     words = parser.parse_args()
     names = words.only or list(EXPERIMENTS)
     if words.choose:
-        choose(names)
+        choose(names, again=bool(words.only))
         return
     path = RESULTS / "speed.json"
     if not words.page:
