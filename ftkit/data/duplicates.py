@@ -1,7 +1,5 @@
 """Near-duplicates: texts that are almost the same, within a split and, which is worse, across two (lesson 02)."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

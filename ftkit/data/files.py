@@ -1,9 +1,6 @@
 """Reading a learner's own data, whatever form it has, into one table of plain Python values; nothing is executed."""
 
-from __future__ import annotations
-
 import codecs
-import difflib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -12,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from ftkit.data.repair import did_you_mean
 from ftkit.display import size
 from ftkit.findings import Finding, FtkitError
 
 #: Larger files would not fit beside a model into the memory of a small machine.
 MAX_BYTES = 500_000_000
 _SUFFIXES = ".csv, .tsv, .json, .jsonl, .ndjson, .xlsx or .parquet"
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 #: Encodings that office programs write; among more of them, a guess from a short text is often exotic and wrong.
 _CODE_PAGES = "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 shift_jis gb18030 big5 cp949 euc_jp".split()
 _CENTRAL_EUROPEAN = {"Polish", "Czech", "Slovak", "Hungarian", "Croatian", "Slovene", "Romanian"}
@@ -29,7 +26,7 @@ _SPLIT_NAMES = {"train": "train", "training": "train", "test": "test"} | dict.fr
 
 
 def read(source: Any) -> tuple[dict[str, pd.DataFrame], str, list[Finding]]:
-    """Return the tables of `source` by split (`"all"` if it has none), what to call it, and what was noticed.
+    """Return the tables of `source` by split (`"train"` if it has none), what to call it, and what was noticed.
 
     Parameters
     ----------
@@ -43,20 +40,17 @@ def read(source: Any) -> tuple[dict[str, pd.DataFrame], str, list[Finding]]:
     """
     if isinstance(source, str | Path):
         frame, findings = _read_file(Path(source).expanduser())
-        return {"all": frame}, Path(source).name, findings
+        return {"train": frame}, Path(source).name, findings
     if isinstance(source, pd.DataFrame):
-        return {"all": source.reset_index(drop=True)}, "the DataFrame", []
+        return {"train": source.reset_index(drop=True)}, "the DataFrame", []
     if hasattr(source, "to_pandas") and hasattr(source, "features"):
-        return {"all": _from_dataset(source)}, "the Dataset", []
+        return {"train": _from_dataset(source)}, "the Dataset", []
     if isinstance(source, dict) and source and all(hasattr(part, "to_pandas") for part in source.values()):
         return _from_dataset_dict(source), "the DatasetDict", []
     if isinstance(source, Sequence) and not isinstance(source, bytes):
-        return {"all": _from_pairs(source)}, "the list", []
-    raise FtkitError(
-        "FT003",
-        f"A {type(source).__name__} is not a form of data that can be read; give a path, a DataFrame, "
-        "a list of (text, label) pairs, or a datasets.Dataset or DatasetDict.",
-    )
+        return {"train": _from_pairs(source)}, "the list", []
+    hint = "give a path, a DataFrame, a list of (text, label) pairs, or a datasets.Dataset or DatasetDict."
+    raise FtkitError("FT003", f"A {type(source).__name__} is not a form of data that can be read; {hint}")
 
 
 def decode(raw: bytes, where: str) -> tuple[str, list[Finding]]:
@@ -78,10 +72,8 @@ def decode(raw: bytes, where: str) -> tuple[str, list[Finding]]:
 
 def _encodings(raw: bytes) -> Iterator[str]:
     """Yield encodings to try, the most certain first; only what is not UTF-8 takes the time of a guess."""
-    if marked := [name for mark, name in _MARKS.items() if raw.startswith(mark)]:
-        yield marked[0]
-        return
-    yield "utf-8"
+    wide = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    yield "utf-8-sig" if raw.startswith(codecs.BOM_UTF8) else wide
     from charset_normalizer import from_bytes
 
     start, wide = raw[:200_000], b"\0" in raw
@@ -100,9 +92,8 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
     if path.is_dir():
         raise FtkitError("FT003", f"{where!r} is a folder; name one file in it, such as {where}/data.csv.")
     if not path.is_file():
-        nearby = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(where, nearby, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the folder looked into was {path.parent.resolve().name!r}."
+        nearby = [p.name for p in path.parent.glob("*") if p.is_file()]
+        hint = did_you_mean(where, nearby, f"the folder looked into was {path.parent.resolve().name!r}.")
         raise FtkitError("FT001", f"There is no file named {str(path)!r}; {hint}")
     if (n_bytes := path.stat().st_size) > MAX_BYTES:
         told = f"{where} has {size(n_bytes)}, expected at most {size(MAX_BYTES)}; take a sample of its rows."
@@ -132,11 +123,8 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
         # Read without a header, or pandas would rename a second column of the same name in silence.
         frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise FtkitError(
-            "FT007",
-            f"{where} cannot be read as a table: {_brief(error)}; a text that holds {separator!r}, a quote or a line "
-            "break must stand in double quotes.",
-        ) from error
+        hint = f"a text that holds {separator!r}, a quote or a line break must stand in double quotes."
+        raise FtkitError("FT007", f"{where} cannot be read as a table: {_brief(error)}; {hint}") from error
     return _with_header(frame), findings
 
 

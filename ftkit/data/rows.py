@@ -1,24 +1,28 @@
 """Labelled texts of one split as a record: texts, labels, groups, and how often they were opened for scoring."""
 
-from __future__ import annotations
-
-import difflib
 import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import field, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
 
+from ftkit.data.repair import did_you_mean
 from ftkit.data.splitting import normalised, one_hot
 from ftkit.display import Record, count, record, shorten
 
 #: What labels may be: one class a text, any number of labels a text, or one grade out of a ranked few.
 KINDS = ("single", "multiple", "ordered")
 PARTS = ("train", "valid", "test")
+
+
+def picked(values: Sequence | None, at: Iterable[int]) -> tuple | None:
+    """Return the values at some positions; None stays None."""
+    return None if values is None else tuple(values[i] for i in at)
 
 
 @record
@@ -105,24 +109,19 @@ class Rows(Record):
         """How often these rows, or a part of them, were opened for scoring."""
         return self._opened[0]
 
-    def open(self) -> Rows:
+    def open(self) -> Self:
         """Count one opening for scoring, and return these rows."""
         self._opened[0] += 1
         return self
 
-    def take(self, indices: Sequence[int] | np.ndarray) -> Rows:
+    def take(self, indices: Sequence[int] | np.ndarray) -> Self:
         """Return the rows at `indices` (positions, or a mask of truth values); the count of openings is shared."""
         at = np.asarray(indices)
         at = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)
-        return replace(
-            self,
-            texts=tuple(self.texts[i] for i in at),
-            labels=self.labels[at],
-            groups=None if self.groups is None else tuple(self.groups[i] for i in at),
-            ids=tuple(self.ids[i] for i in at),
-        )
+        texts, groups, ids = (picked(values, at) for values in (self.texts, self.groups, self.ids))
+        return replace(self, texts=texts, labels=self.labels[at], groups=groups, ids=ids)
 
-    def dealt(self, part_of: np.ndarray) -> dict[str, Rows]:
+    def dealt(self, part_of: np.ndarray) -> dict[str, Self]:
         """Return train, valid and test by name: the rows whose part, (n,), is 0, 1 and 2, none of them opened yet."""
         return {name: replace(self.take(part_of == i), name=name, _opened=[0]) for i, name in enumerate(PARTS)}
 
@@ -131,7 +130,7 @@ class Rows(Record):
         # Kept, so that a search in long texts answers while one types.
         return tuple(map(normalised, self.texts))
 
-    def where(self, *, label: str | None = None, contains: str | None = None) -> Rows:
+    def where(self, *, label: str | None = None, contains: str | None = None) -> Self:
         """Return the rows with a label, with a piece of text, or with both.
 
         Parameters
@@ -153,8 +152,7 @@ class Rows(Record):
         keep = np.ones(len(self), dtype=bool)
         if label is not None:
             if label not in self.label_names:
-                near = difflib.get_close_matches(label, self.label_names, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.label_names)}"
+                hint = did_you_mean(label, self.label_names, f"there are {', '.join(self.label_names)}")
                 raise ValueError(f"there is no label {label!r}; {hint}")
             keep &= one_hot(self.labels, self.n_labels)[:, self.label_names.index(label)] > 0
         if contains is not None:
@@ -171,7 +169,7 @@ class Rows(Record):
     def head(self, n: int = 5) -> pd.DataFrame:
         """Return the first `n` rows as a table of text, label and, where there are any, group."""
         part = self.take(range(min(n, len(self))))
-        columns = {"Text": [shorten(t) for t in part.texts], "Label": part.named_labels()}
+        columns = {"Text": map(shorten, part.texts), "Label": part.named_labels()}
         return pd.DataFrame(columns if part.groups is None else columns | {"Group": part.groups}, index=list(part.ids))
 
     def fingerprint(self) -> str:

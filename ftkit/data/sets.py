@@ -1,21 +1,22 @@
-"""One parser for each named set: from the pinned files to clean rows, before they are split."""
+"""The named sets: a card of each, and a parser that turns its pinned files into clean rows, before they are split."""
 
-from __future__ import annotations
-
+import functools
 import hashlib
 import html
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from ftkit import sources
+from ftkit import plots, sources
 from ftkit.data.rows import Rows
 from ftkit.data.splitting import normalised
+from ftkit.display import Record, count, fact, record, shorten
 
 _COLUMNS = ["id", "text", "label", "group"]  # what every parser returns, as the source has it
 _CURRENT = "language == 'en' and is_deprecated != 'yes'"  # of licences and the rules that find them
@@ -23,6 +24,106 @@ _FEWEST_LICENCES = 15  # a category of notices needs so many licences, or each s
 _MOST_NOTICES = 15  # of one licence; the popular ones have hundreds of near-copies
 _CUT_SHORT = {"Bipolar Disorde": "Bipolar Disorder", "ibromyalgia": "Fibromyalgia"}  # letters lost at the source
 _FEWEST_TITLES = 8  # of a sub-category
+_CAVEAT = re.compile(r"^- (.+)$", re.MULTILINE)
+_COUNT_ROW = re.compile(r"^\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
+
+
+@record
+class Card(Record):
+    """Where a data set comes from, what it holds, and what to beware of.
+
+    Parameters
+    ----------
+    name : str
+        As `load_data` takes it.
+    title, task, source, licence : str
+        What it is, what is asked of a model, where its bytes come from, and on which terms.
+    counts : mapping of str to int
+        Rows of each label in the whole set, before it is split.
+    grouped_by : str
+        What a group is; empty if rows are independent.
+    draws : int
+        How many fixed splits are stored; 0 if it is split when loaded.
+    body : str
+        The card as written, in Markdown.
+    """
+
+    name: str
+    title: str
+    task: str = fact("Task")
+    source: str = fact("Source")
+    licence: str = fact("Licence")
+    counts: Mapping[str, int]
+    grouped_by: str = fact("Grouped by", lambda group: group or "nothing: rows are independent", default="")
+    draws: int = fact("Split", lambda n: f"{n} fixed draws" if n else "drawn when loaded, by seed", default=0)
+    body: str = fact("Beware", lambda body: " ".join(_CAVEAT.findall(body.partition("## Caveats")[2])), default="")
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in the whole set."""
+        return sum(self.counts.values())
+
+    def summary(self) -> str:
+        return f"{self.name}: {self.title}; {count(self.n_rows)} rows in {len(self.counts)} classes."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        labels = {"Label": list(self.counts), "Rows": [count(n) for n in self.counts.values()]}
+        return [
+            ("What it is", self.facts("", "In words")),
+            ("Rows per label in the whole set", pd.DataFrame(labels)),
+        ]
+
+    def picture(self) -> tuple[Figure, str]:
+        return label_bars(self.counts, "rows")
+
+
+def label_bars(counts: Mapping[str, int], what: str, shown: int | None = None) -> tuple[Figure, str]:
+    """Return a bar for each label, the largest on top, and the sentence that describes the picture.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Rows of each label.
+    what : str
+        What is counted.
+    shown : int, optional
+        Of more labels than this, only the largest are drawn.
+    """
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1])[:shown]
+    (first, most), (last, fewest) = ranked[0], ranked[-1]
+    alt = f"{what.capitalize()} per label: from {count(most)} ({shorten(first)}) to {count(fewest)} ({shorten(last)})."
+    return plots.bars(*zip(*ranked, strict=True), label=what).figure, alt
+
+
+class DataSets(Record, dict):
+    """The named sets: a `Card` by its name."""
+
+    def summary(self) -> str:
+        return f"{len(self)} data sets can be loaded by name."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        rows = [(c.name, c.task, count(c.n_rows), len(c.counts), c.grouped_by or "–") for c in self.values()]
+        return [("Data sets", pd.DataFrame(rows, columns=["Name", "Task", "Rows", "Classes", "Grouped by"]))]
+
+
+def data_sets() -> DataSets:
+    """Return the cards of all sets that `load_data` knows by name; nothing is fetched.
+
+    >>> data_sets()["health/diagnoses"].draws
+    3
+    """
+    return DataSets((name, _card(name)) for name in sources.catalog()["data"])
+
+
+@functools.cache
+def _card(name: str) -> Card:
+    entry = sources.catalog()["data"][name]
+    body = (sources.data_root() / "cards" / f"{name.replace('/', '-')}.md").read_text(encoding="utf-8")
+    pin = sources.catalog()["files"][entry["files"]]
+    counts = {label: int(n.replace(",", "")) for label, n in _COUNT_ROW.findall(body)}
+    told = {field: value for field, value in entry.items() if field in Card.__dataclass_fields__}
+    told["source"] = f"{pin['wheel']} {pin['version']}; {entry['source']}"
+    return Card(name=name, counts=counts, body=body, **told)
 
 
 def parse(name: str) -> Rows:

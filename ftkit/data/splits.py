@@ -1,18 +1,17 @@
 """Train, valid and test rows as one record, proven not to leak: `Splits`, with its folds and its smaller versions."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ftkit.data.cards import Card, label_bars
 from ftkit.data.rows import PARTS, Rows
-from ftkit.data.splitting import allocate, at_most, normalised, one_hot, units
+from ftkit.data.sets import Card, label_bars
+from ftkit.data.splitting import allocate, at_most, normalised, one_hot, units, wording
 from ftkit.display import Record, count, record, shorten
 from ftkit.findings import Finding, FtkitError
 
@@ -60,11 +59,12 @@ class Splits(Record):
                 raise ValueError(f"Splits.{name} of {self.name!r} has no rows; each split needs at least one")
             if (part.kind, part.label_names) != (self.kind, self.label_names):
                 raise ValueError(f"Splits.{name} of {self.name!r} differs from train in kind or label names")
-            keys = [("id", i) for i in part.ids] + [("text", normalised(t)) for t in part.texts]
-            for key in dict.fromkeys(keys + [("group", g) for g in part.groups or ()]):
-                if (other := seen.setdefault(key, name)) != name:
-                    what = f"The {key[0]} {shorten(key[1], 60)!r} of {self.name!r} is in both {other} and {name}"
-                    raise FtkitError("FT021", f"{what}; remove it from one of them, or let ftkit split the rows.")
+            for what, values in (("id", part.ids), ("text", part.texts), ("group", part.groups or ())):
+                for value in values:
+                    key, shown = (wording(value), normalised(value)) if what == "text" else (value, value)
+                    if (other := seen.setdefault((what, key), name)) != name:
+                        told = f"The {what} {shorten(shown, 60)!r} of {self.name!r} is in both {other} and {name}"
+                        raise FtkitError("FT021", f"{told}; remove it from one of them, or let ftkit split the rows.")
 
     @property
     def parts(self) -> tuple[Rows, Rows, Rows]:
@@ -88,7 +88,7 @@ class Splits(Record):
 
     n_classes = n_labels  # the name that the literature of single labels uses
 
-    def limit(self, per_class: int, seed: int = 0) -> Splits:
+    def limit(self, per_class: int, seed: int = 0) -> Self:
         """Return splits with at most about `per_class` train rows a label; the test rows stay as they are.
 
         Valid shrinks in proportion, to no fewer than 5 rows a label where it has them. With one seed, fewer rows are
@@ -108,7 +108,7 @@ class Splits(Record):
         few = {name: at_most(one_hot(getattr(self, name).labels, self.n_labels), n, seed) for name, n in caps.items()}
         return replace(self, **{name: getattr(self, name).take(at) for name, at in few.items()})
 
-    def folds(self, k: int = 5, repeats: int = 1, seed: int = 0) -> Iterator[Splits]:
+    def folds(self, k: int = 5, repeats: int = 1, seed: int = 0) -> Iterator[Self]:
         """Yield `k` splits, each testing another fold of all rows; a repeat tests every row once.
 
         Folds are stratified and keep groups whole. Of the other rows, the same share becomes valid as in these splits.
@@ -151,7 +151,7 @@ class Splits(Record):
             _opened=[0],
         )
 
-    def shuffled(self, seed: int = 0) -> Splits:
+    def shuffled(self, seed: int = 0) -> Self:
         """Return the same rows dealt out at random, their groups forgotten: what a leak looks like.
 
         Most tutorials split like this. Near-copies then stand on both sides, and the score rises for the wrong
@@ -167,7 +167,7 @@ class Splits(Record):
         part_of = allocate(one_hot(every.labels, self.n_labels), units(every.texts), shares, seed)
         return replace(self, name=f"{self.name}, shuffled", seed=seed, **every.dealt(part_of))
 
-    def without(self, ids: Iterable[str]) -> Splits:
+    def without(self, ids: Iterable[str]) -> Self:
         """Return splits that lack the rows of these ids: near-duplicates, rows that nobody can label.
 
         Parameters
