@@ -3,7 +3,7 @@
 import codecs
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,8 @@ _SUFFIXES = ".csv, .tsv, .json, .jsonl, .ndjson, .xlsx or .parquet"
 _CODE_PAGES = "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 shift_jis gb18030 big5 cp949 euc_jp".split()
 _CENTRAL_EUROPEAN = {"Polish", "Czech", "Slovak", "Hungarian", "Croatian", "Slovene", "Romanian"}
 #: How others name the splits of a DatasetDict.
-_SPLIT_NAMES = {"train": "train", "training": "train", "test": "test"} | dict.fromkeys(
-    ("valid", "validation", "val", "dev"), "valid"
-)
+_SPLIT_NAMES = {"train": "train", "training": "train", "test": "test"}
+_SPLIT_NAMES |= dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
 
 
 def read(source: Any) -> tuple[dict[str, pd.DataFrame], str, list[Finding]]:
@@ -44,9 +43,9 @@ def read(source: Any) -> tuple[dict[str, pd.DataFrame], str, list[Finding]]:
     if isinstance(source, pd.DataFrame):
         return {"train": source.reset_index(drop=True)}, "the DataFrame", []
     if hasattr(source, "to_pandas") and hasattr(source, "features"):
-        return {"train": _from_dataset(source)}, "the Dataset", []
+        return _from_datasets({"train": source}), "the Dataset", []
     if isinstance(source, dict) and source and all(hasattr(part, "to_pandas") for part in source.values()):
-        return _from_dataset_dict(source), "the DatasetDict", []
+        return _from_datasets(source), "the DatasetDict", []
     if isinstance(source, Sequence) and not isinstance(source, bytes):
         return {"train": _from_pairs(source)}, "the list", []
     hint = "give a path, a DataFrame, a list of (text, label) pairs, or a datasets.Dataset or DatasetDict."
@@ -175,22 +174,18 @@ def _from_pairs(pairs: Sequence[Any]) -> pd.DataFrame:
     return pd.DataFrame({"text": [p[0] for p in pairs], "label": [p[1] for p in pairs]}, dtype=object)
 
 
-def _from_dataset(dataset: Any) -> pd.DataFrame:
-    frame = dataset.to_pandas()
-    for column, feature in dataset.features.items():
-        if hasattr(feature, "int2str"):  # a ClassLabel: numbers in the table, names in the schema; -1 is "no label"
-            frame[column] = [feature.int2str(int(v)) if v is not None and v >= 0 else None for v in frame[column]]
-    return frame
-
-
-def _from_dataset_dict(source: Any) -> dict[str, pd.DataFrame]:
-    tables = {}
+def _from_datasets(source: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    tables: dict[str, pd.DataFrame] = {}
     for key, dataset in source.items():
         name = _SPLIT_NAMES.get(str(key).casefold())
         if name is None or name in tables:
             known = f"expected one each of {', '.join(_SPLIT_NAMES)}; remove or rename it."
             raise FtkitError("FT003", f"The DatasetDict has a split {key!r}; {known}")
-        tables[name] = _from_dataset(dataset)
+        tables[name] = dataset.to_pandas()
+        for column, feature in dataset.features.items():
+            if hasattr(feature, "int2str"):  # a ClassLabel: numbers in the table, names in the schema; -1 is "no label"
+                numbers = tables[name][column]
+                tables[name][column] = [feature.int2str(int(n)) if pd.notna(n) and n >= 0 else None for n in numbers]
     if "train" not in tables:
         raise FtkitError("FT003", f"The DatasetDict has the splits {', '.join(source)}; it needs one named 'train'.")
     return tables

@@ -165,16 +165,14 @@ class _Table:
             self.rows = self.rows[~gone]
 
     def drop_repeats(self) -> None:
-        """Keep the first of equal texts in each given split; drop a text altogether if its labels contradict."""
+        """Keep the first of equal texts, none in two given splits; drop a text altogether if its labels contradict."""
         torn = self.rows.groupby("wording")["label"].transform("nunique") > 1
         if torn.any():
             others = " and others" if self.rows["wording"][torn].nunique() > 1 else ""
             excerpt = shorten(repair.readable(self.texts[torn.idxmax()]), 50)
             self.drop(torn, "FT020", f"{excerpt!r}{others} had different labels; dropped")
         self.drop(self.rows.duplicated(["given", "wording"]), "FT019", "dropped repeated texts in")
-
-    def drop_leaks(self) -> None:
-        """Drop rows whose text or group is in another given split too: test keeps its rows, then valid, then train."""
+        # A text or a group in two given splits: test keeps its rows, then valid, then train.
         given = self.rows["given"]
         leaks = given < given.groupby(self.unit()).transform("max")
         self.drop(leaks, "FT021", "dropped", ", counted through all splits")
@@ -198,23 +196,16 @@ class _Table:
         """Return the rows that can be split."""
         several = kind == "multiple"
         self.drop_repeats()
-        self.drop_leaks()
         self.drop_small(several=several)
         labels = self.rows["label"].tolist()
         present = {name for names in labels for name in names}
         ordered = kind == "ordered"
         label_names = repair.ranked(present, order, self.column) if ordered else repair.sorted_names(present)
         coded = np.array([[name in names for name in label_names] for names in labels], dtype=np.uint8)
-        return Rows(
-            name="all",
-            texts=tuple(map(repair.readable, picked(self.texts, self.rows.index))),
-            labels=coded if several else coded.argmax(1),
-            label_names=label_names,
-            kind=kind,
-            groups=self.groups,
-            ids=[f"row-{i + 1}" for i in self.rows.index],
-            source=source,
-        )
+        texts = map(repair.readable, picked(self.texts, self.rows.index))
+        labelled = {"kind": kind, "labels": coded if several else coded.argmax(1), "label_names": label_names}
+        ids = [f"row-{i + 1}" for i in self.rows.index]
+        return Rows(name="all", texts=texts, groups=self.groups, ids=ids, source=source, **labelled)
 
     def look_at(self, parts: Mapping[str, Rows]) -> None:
         """Fail if a split is empty, and say so if one lacks a label."""

@@ -18,7 +18,7 @@ from ftkit.findings import Finding, FtkitError
 MAX_CHARACTERS = 1_000_000
 #: More distinct labels than this are an identifier or a measurement, not classes.
 MAX_LABELS = 1_000
-_LISTS = (list, tuple, set, frozenset, np.ndarray)
+_LISTS, _NUMBERS = (list, tuple, set, frozenset, np.ndarray), (int, float, np.generic)
 _STANDS_FOR_NOTHING = {"nan", "null", "none", "n/a", "#n/a", "<na>", "nat"}
 _UNREADABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot write
 _MENDED = {
@@ -95,13 +95,10 @@ def choose(
     if changed := ", ".join(repr(b) for b, a in zip(before, columns, strict=True) if b != a):
         told = f"In the header of {where}, white space or invisible characters were removed from {changed}."
         notes.append(Finding(code="FT006", message=told))
-    chosen = {role: _named(columns, name, role, where) for role, name in wanted.items() if name}
-    guessed = []
-    for role in ("text", "label"):
-        if role not in chosen:
-            chosen[role] = _guess([c for c in columns if c not in chosen.values()], role, where, columns)
-            if chosen[role].casefold() != role:
-                guessed.append(f"{chosen[role]!r} as the {role}")
+    chosen: dict[str, str] = {}
+    for role in sorted(wanted, key=lambda role: not wanted[role]):  # what was asked for comes before what is guessed
+        if wanted[role] or role in _USUAL:
+            chosen[role] = _column(columns, list(chosen.values()), wanted[role], role, where)
     for role, column in chosen.items():
         if (n := columns.count(column)) > 1:
             told = f"{where} has {n} columns named {column!r}, expected one for {role}; rename or remove the others."
@@ -109,31 +106,27 @@ def choose(
         if len(roles := [r for r, c in chosen.items() if c == column]) > 1:
             told = f"Column {column!r} of {where} cannot be {' and '.join(roles)} at once; name another by {roles[1]}=."
             raise FtkitError("FT008", told)
-    if guessed:
+    if guessed := [f"{c!r} as the {r}" for r, c in chosen.items() if not wanted[r] and c.casefold() != r]:
         told = f"{where}: took column {' and '.join(guessed)}; name others by text= and label=."
         notes.append(Finding(code="FT005", message=told))
     at = [columns.index(column) for column in chosen.values()]
     return frame.iloc[:, at].set_axis(list(chosen), axis=1), chosen, notes
 
 
-def _named(columns: list[str], name: str, role: str, where: str) -> str:
-    wanted = " ".join(str(name).split())
-    same = {c for c in columns if c.casefold() == wanted.casefold()}
-    if name in columns or len(same) == 1:
-        return name if name in columns else same.pop()
-    hint = did_you_mean(wanted, columns, f"give one of them as {role}=.")
-    raise FtkitError("FT008", f"{where} has no column {name!r}; it has {listed(list(map(repr, columns)), 12)}; {hint}")
-
-
-def _guess(left: list[str], role: str, where: str, columns: list[str]) -> str:
-    usual = _USUAL[role].split()
-    if found := [c for c in left if c.casefold() in usual]:
-        return min(found, key=lambda c: usual.index(c.casefold()))
-    near = [c for c in left if difflib.get_close_matches(c.casefold(), usual, n=1, cutoff=0.8)]
+def _column(columns: list[str], taken: list[str], name: str | None, role: str, where: str) -> str:
+    """Return the column of a name, whatever its case, or else the one with the likeliest of the usual names."""
+    if name in columns:
+        return name
+    wanted = [" ".join(str(name).split())] if name else _USUAL[role].split()
+    left = [c for c in columns if name or c not in taken]
+    found = [c for w in wanted for c in left if c.casefold() == w.casefold()]
+    if found and (not name or len(set(found)) == 1):
+        return found[0]
+    what = f"{where} has no column {name!r}" if name else f"No column of {where} is named like a {role}"
+    near = [c for c in left if difflib.get_close_matches(c.casefold(), wanted, n=1, cutoff=0.8)]
     hint = f"did you mean {role}={near[0]!r}?" if near else f"say which one by {role}=."
-    raise FtkitError(
-        "FT008", f"No column of {where} is named like a {role}; it has {listed(list(map(repr, columns)), 12)}; {hint}"
-    )
+    hint = did_you_mean(wanted[0], columns, hint) if name else hint
+    raise FtkitError("FT008", f"{what}; it has {listed(list(map(repr, columns)), 12)}; {hint}")
 
 
 def is_missing(value: Any) -> bool:
@@ -172,7 +165,7 @@ def texts(values: Iterable[Any], where: str) -> tuple[list[str | None], list[Fin
             rows["FT010"].append(row)
             wordings.append(None)
             continue
-        if not isinstance(value, str) and not _is_number(value):
+        if not isinstance(value, (str, *_NUMBERS)):
             found = f"found a {type(value).__name__} ({shorten(value, 40)}); join it into one text first."
             raise FtkitError("FT012", f"{where}, row {row}: expected a text, {found}")
         written, text = str(value), readable(value)
@@ -220,7 +213,7 @@ def labels(values: Sequence[Any], where: str, *, several: bool) -> tuple[list[tu
         written = re.split(r"[;|]", value) if several and isinstance(value, str) else value
         entries = written if several and isinstance(written, _LISTS) else [value]
         for entry in entries:
-            if not isinstance(entry, str) and not _is_number(entry):
+            if not isinstance(entry, (str, *_NUMBERS)):
                 told = f"expected one label, found a {type(entry).__name__} ({shorten(entry, 40)})"
                 hint = "write it as a text or a number, or give kind='multiple' if a text may have several labels."
                 raise FtkitError("FT012", f"{where}, row {row}: {told}; {hint}")
@@ -277,10 +270,6 @@ def sorted_names(names: set[str]) -> tuple[str, ...]:
     """Return label names in the order of their numbers, if all are numbers, or else of the alphabet."""
     numeric = all(_number(name) is not None for name in names)
     return tuple(sorted(names, key=float if numeric else lambda n: (n.casefold(), n)))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.generic)
 
 
 def _number(text: str) -> float | None:

@@ -70,14 +70,14 @@ class Rows(Record):
     _opened: list[int] = field(default_factory=lambda: [0])
 
     def __post_init__(self) -> None:
-        n = len(self.texts)
+        texts, names = tuple(self.texts), tuple(self.label_names)
+        n, several = len(texts), self.kind == "multiple"
         if self.kind not in KINDS:
             raise ValueError(f"Rows.kind is {self.kind!r}; it must be one of {', '.join(KINDS)}")
-        labels = np.array(self.labels, dtype=np.uint8 if self.kind == "multiple" else np.int64)
-        shape = (n, len(self.label_names)) if self.kind == "multiple" else (n,)
+        labels = np.array(self.labels, dtype=np.uint8 if several else np.int64)
+        shape, top = ((n, len(names)), 2) if several else ((n,), len(names))
         if labels.shape != shape:
             raise ValueError(f"Rows.labels has the shape {labels.shape}; {n} texts of kind {self.kind} need {shape}")
-        top = 2 if self.kind == "multiple" else len(self.label_names)
         if n and not (labels.min() >= 0 and labels.max() < top):
             raise ValueError(f"Rows.labels runs from {labels.min()} to {labels.max()}; it must be from 0 to {top - 1}")
         labels.flags.writeable = False
@@ -88,8 +88,7 @@ class Rows(Record):
                 raise ValueError(f"Rows.{key} has {len(value)} entries for {n} texts")
         if len(set(ids)) != n:
             raise ValueError(f"Rows.ids must be unique; {Counter(ids).most_common(1)[0][0]!r} occurs twice")
-        kept = {"texts": tuple(self.texts), "label_names": tuple(self.label_names), "groups": groups}
-        vars(self).update(kept, labels=labels, ids=ids)
+        vars(self).update(texts=texts, labels=labels, label_names=names, groups=groups, ids=ids)
 
     def __len__(self) -> int:
         return len(self.texts)

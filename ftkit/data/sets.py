@@ -67,11 +67,8 @@ class Card(Record):
         return f"{self.name}: {self.title}; {count(self.n_rows)} rows in {len(self.counts)} classes."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        labels = {"Label": list(self.counts), "Rows": [count(n) for n in self.counts.values()]}
-        return [
-            ("What it is", self.facts("", "In words")),
-            ("Rows per label in the whole set", pd.DataFrame(labels)),
-        ]
+        labels = pd.DataFrame({"Label": self.counts.keys(), "Rows": map(count, self.counts.values())})
+        return [("What it is", self.facts("", "In words")), ("Rows per label in the whole set", labels)]
 
     def picture(self) -> tuple[Figure, str]:
         return label_bars(self.counts, "rows")
@@ -141,15 +138,10 @@ def parse(name: str) -> Rows:
     """
     entry = sources.catalog()["data"][name]
     table = _PARSERS[name](sources.fetch(entry["files"]))
-    label_names = list(entry.get("chapters", {}).values()) or sorted(set(table["label"]))
+    names = list(entry.get("chapters", {}).values()) or sorted(set(table["label"]))
+    labels, groups = table["label"].map(names.index), table["group"] if entry.get("grouped_by") else None
     return Rows(
-        name="all",
-        texts=tuple(table["text"]),
-        labels=table["label"].map(label_names.index),
-        label_names=label_names,
-        groups=tuple(table["group"]) if entry.get("grouped_by") else None,
-        ids=tuple(table["id"]),
-        source=name,
+        name="all", texts=table["text"], labels=labels, label_names=names, groups=groups, ids=table["id"], source=name
     )
 
 
@@ -229,14 +221,13 @@ def _electronics(folder: Path) -> pd.DataFrame:
 def _merchants(folder: Path) -> pd.DataFrame:
     # The standard leaves 3000 to 3999 to the networks; their own ranges say what they use them for.
     ranges = pd.concat([_table(folder / f"{whose}_ranges.csv") for whose in ("private", "iso18245")]).to_dict("records")
-    rows = []
-    for network in ("iso18245_official", "visa", "mastercard", "amex", "alipay", "stripe", "usda"):
-        table = _table(folder / f"{network}_list.csv")
-        for code, text, again in zip(table["MCC"], table["DESCRIPTION"], table.groupby("MCC").cumcount(), strict=True):
-            label = next(r["DESCRIPTION"] for r in ranges if r["MCC START"] <= code <= r["MCC END"])
-            number = f"#{again + 1}" if again else ""
-            rows.append((f"{network.split('_')[0]}-{code}{number}", text.strip(), label, code))
-    table = pd.DataFrame(rows, columns=_COLUMNS)
+    networks = ("iso18245_official", "visa", "mastercard", "amex", "alipay", "stripe", "usda")
+    table = pd.concat([_table(folder / f"{n}_list.csv").assign(network=n.split("_")[0]) for n in networks])
+    codes = table["MCC"]
+    labels = [next(r["DESCRIPTION"] for r in ranges if r["MCC START"] <= c <= r["MCC END"]) for c in codes]
+    again = table.groupby(["network", "MCC"]).cumcount().map(lambda n: f"#{n + 1}" if n else "")
+    ids, texts = table["network"] + "-" + codes + again, table["DESCRIPTION"].str.strip()
+    table = pd.DataFrame({"id": ids, "text": texts, "label": labels, "group": codes})
     return distinct(table[~table["label"].str.startswith("Reserved")])
 
 

@@ -140,16 +140,10 @@ class Splits(Record):
 
     def joined(self) -> Rows:
         """Return the rows of all three splits as one, train first and test last."""
-        grouped = all(p.groups is not None for p in self.parts)
-        return replace(
-            self.train,
-            name="all",
-            texts=sum((p.texts for p in self.parts), ()),
-            labels=np.concatenate([p.labels for p in self.parts]),
-            groups=sum((p.groups for p in self.parts), ()) if grouped else None,
-            ids=sum((p.ids for p in self.parts), ()),
-            _opened=[0],
-        )
+        texts, groups, ids = (sum((getattr(p, k) or () for p in self.parts), ()) for k in ("texts", "groups", "ids"))
+        groups = groups if all(p.groups is not None for p in self.parts) else None
+        labels = np.concatenate([p.labels for p in self.parts])
+        return replace(self.train, name="all", texts=texts, labels=labels, groups=groups, ids=ids, _opened=[0])
 
     def shuffled(self, seed: int = 0) -> Self:
         """Return the same rows dealt out at random, their groups forgotten: what a leak looks like.
