@@ -80,10 +80,9 @@ def load_data(
             hint = repair.did_you_mean(source, shelf, f"there are {', '.join(shelf)}.")
             raise FtkitError("FT023", f"There is neither a data set nor a file named {source!r}; {hint}")
         table = _Table(source, wanted, several=kind == "multiple")
-        rows = table.kept(kind, order, name or table.where)
-        parts = _parts(rows, table.rows["given"].to_numpy(copy=True), split, seed)
-        table.look_at(parts)
-        found = {"name": rows.source, "findings": tuple(table.findings), **parts}
+        name = name or table.where
+        parts = table.parts(table.kept(kind, order, name), split, seed)
+        found = {"name": name, "findings": tuple(table.findings), **parts}
     splits = Splits(seed=seed, **found)
     return splits if per_class is None else splits.limit(per_class, seed)
 
@@ -97,17 +96,6 @@ def _named(card: Card, draw: int, seed: int, split: Sequence[float]) -> dict[str
     index = sources.data_root() / "indices" / f"{card.name.replace('/', '-')}-{draw}.csv"
     drawn, place = pd.read_csv(index), {row_id: i for i, row_id in enumerate(rows.ids)}
     return rows.take(drawn["id"].map(place)).dealt(drawn["split"].map(PARTS.index))
-
-
-def _parts(rows: Rows, part_of: np.ndarray, split: Sequence[float], seed: int) -> dict[str, Rows]:
-    """Cut the rows, keeping the splits that they came with and taking only those that are missing out of train."""
-    missing = [0, *(i for i in (1, 2) if not (part_of == i).any())]
-    own = np.flatnonzero(part_of == 0)
-    if len(missing) > 1:
-        train, shares = rows.take(own), np.array([split[i] for i in missing])
-        unit, wanted = units(train.texts, train.groups), one_hot(train.labels, rows.n_labels)
-        part_of[own] = np.array(missing)[allocate(wanted, unit, shares / shares.sum(), seed)]
-    return rows.dealt(part_of)
 
 
 class _Table:
@@ -143,10 +131,8 @@ class _Table:
             alone = cells["group"].map(repair.is_missing)
             self.findings += repair.findings({"FT024": (alone.index[alone] + 1).tolist()}, named["group"])
             cells["group"] = cells["group"].map(str).str.strip().mask(alone, [f"row {i + 1}" for i in cells.index])
-        # A row's index is its place in the source.
-        self.rows = (
-            cells.drop(columns="text").assign(wording=wordings, label=labels).dropna(subset=["wording", "label"])
-        )
+        cells = cells.drop(columns="text").assign(wording=wordings, label=labels)
+        self.rows = cells.dropna(subset=["wording", "label"])  # the index of a row is its place in the source
 
     @property
     def groups(self) -> list[str] | None:
@@ -207,13 +193,21 @@ class _Table:
         ids = [f"row-{i + 1}" for i in self.rows.index]
         return Rows(name="all", texts=texts, groups=self.groups, ids=ids, source=source, **labelled)
 
-    def look_at(self, parts: Mapping[str, Rows]) -> None:
-        """Fail if a split is empty, and say so if one lacks a label."""
+    def parts(self, rows: Rows, split: Sequence[float], seed: int) -> dict[str, Rows]:
+        """Cut the rows, keeping the splits that they came with and taking only those that are missing out of train."""
+        part_of = self.rows["given"].to_numpy(copy=True)
+        missing = [0, *(i for i in (1, 2) if not (part_of == i).any())]
+        own = np.flatnonzero(part_of == 0)
+        if len(missing) > 1:
+            shares, unit = np.array([split[i] for i in missing]), pd.factorize(self.unit().iloc[own])[0]
+            part = allocate(one_hot(rows.labels, rows.n_labels)[own], unit, shares / shares.sum(), seed)
+            part_of[own] = np.array(missing)[part]
+        parts = rows.dealt(part_of)
         for name, part in parts.items():
             if not len(part):
                 told = f"{self.where} leaves no rows for {name}; add rows, or groups to choose from."
                 raise FtkitError("FT009", told)
-            if part.counts.min() == 0:
-                lacking = ", ".join(repr(part.label_names[j]) for j in np.flatnonzero(part.counts == 0)[:5])
-                told = f"{self.where}: {name} has no row with the label {lacking}."
+            if lacking := [label for label, n in zip(part.label_names, part.counts, strict=True) if n == 0]:
+                told = f"{self.where}: {name} has no row with the label {', '.join(map(repr, lacking[:5]))}."
                 self.findings.append(Finding(code="FT027", message=told))
+        return parts

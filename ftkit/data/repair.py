@@ -1,5 +1,6 @@
 """Finding the columns, mending texts and labels where that is safe, and saying so; refusing where it is not."""
 
+import contextlib
 import difflib
 import math
 import re
@@ -273,8 +274,5 @@ def sorted_names(names: set[str]) -> tuple[str, ...]:
 
 
 def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+    with contextlib.suppress(ValueError):
+        return number if math.isfinite(number := float(text)) else None

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import field, replace
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -108,19 +107,19 @@ class Rows(Record):
         """How often these rows, or a part of them, were opened for scoring."""
         return self._opened[0]
 
-    def open(self) -> Self:
+    def open(self) -> "Rows":
         """Count one opening for scoring, and return these rows."""
         self._opened[0] += 1
         return self
 
-    def take(self, indices: Sequence[int] | np.ndarray) -> Self:
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Rows":
         """Return the rows at `indices` (positions, or a mask of truth values); the count of openings is shared."""
         at = np.asarray(indices)
         at = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)
         texts, groups, ids = (picked(values, at) for values in (self.texts, self.groups, self.ids))
         return replace(self, texts=texts, labels=self.labels[at], groups=groups, ids=ids)
 
-    def dealt(self, part_of: np.ndarray) -> dict[str, Self]:
+    def dealt(self, part_of: np.ndarray) -> dict[str, "Rows"]:
         """Return train, valid and test by name: the rows whose part, (n,), is 0, 1 and 2, none of them opened yet."""
         return {name: replace(self.take(part_of == i), name=name, _opened=[0]) for i, name in enumerate(PARTS)}
 
@@ -129,7 +128,7 @@ class Rows(Record):
         # Kept, so that a search in long texts answers while one types.
         return tuple(map(normalised, self.texts))
 
-    def where(self, *, label: str | None = None, contains: str | None = None) -> Self:
+    def where(self, *, label: str | None = None, contains: str | None = None) -> "Rows":
         """Return the rows with a label, with a piece of text, or with both.
 
         Parameters

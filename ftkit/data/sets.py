@@ -18,7 +18,6 @@ from ftkit.data.rows import Rows
 from ftkit.data.splitting import normalised
 from ftkit.display import Record, count, fact, record, shorten
 
-_COLUMNS = ["id", "text", "label", "group"]  # what every parser returns, as the source has it
 _CURRENT = "language == 'en' and is_deprecated != 'yes'"  # of licences and the rules that find them
 _FEWEST_LICENCES = 15  # a category of notices needs so many licences, or each split would hold but a few
 _MOST_NOTICES = 15  # of one licence; the popular ones have hundreds of near-copies
@@ -164,7 +163,7 @@ def _diagnoses(folder: Path) -> pd.DataFrame:
             code, notes = diagnosis.findtext("name", ""), diagnosis.findall("inclusionTerm/note")
             rows.append((code, diagnosis.findtext("desc"), label, code[:3]))
             rows += [(f"{code}#{k}", note.text, label, code[:3]) for k, note in enumerate(notes, start=1)]
-    return distinct(pd.DataFrame(rows, columns=_COLUMNS).dropna())
+    return distinct(pd.DataFrame(rows, columns=["id", "text", "label", "group"]).dropna())
 
 
 def _front_matter(archive: Path) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -88,7 +87,7 @@ class Splits(Record):
 
     n_classes = n_labels  # the name that the literature of single labels uses
 
-    def limit(self, per_class: int, seed: int = 0) -> Self:
+    def limit(self, per_class: int, seed: int = 0) -> "Splits":
         """Return splits with at most about `per_class` train rows a label; the test rows stay as they are.
 
         Valid shrinks in proportion, to no fewer than 5 rows a label where it has them. With one seed, fewer rows are
@@ -108,7 +107,7 @@ class Splits(Record):
         few = {name: at_most(one_hot(getattr(self, name).labels, self.n_labels), n, seed) for name, n in caps.items()}
         return replace(self, **{name: getattr(self, name).take(at) for name, at in few.items()})
 
-    def folds(self, k: int = 5, repeats: int = 1, seed: int = 0) -> Iterator[Self]:
+    def folds(self, k: int = 5, repeats: int = 1, seed: int = 0) -> Iterator["Splits"]:
         """Yield `k` splits, each testing another fold of all rows; a repeat tests every row once.
 
         Folds are stratified and keep groups whole. Of the other rows, the same share becomes valid as in these splits.
@@ -145,7 +144,7 @@ class Splits(Record):
         labels = np.concatenate([p.labels for p in self.parts])
         return replace(self.train, name="all", texts=texts, labels=labels, groups=groups, ids=ids, _opened=[0])
 
-    def shuffled(self, seed: int = 0) -> Self:
+    def shuffled(self, seed: int = 0) -> "Splits":
         """Return the same rows dealt out at random, their groups forgotten: what a leak looks like.
 
         Most tutorials split like this. Near-copies then stand on both sides, and the score rises for the wrong
@@ -161,7 +160,7 @@ class Splits(Record):
         part_of = allocate(one_hot(every.labels, self.n_labels), units(every.texts), shares, seed)
         return replace(self, name=f"{self.name}, shuffled", seed=seed, **every.dealt(part_of))
 
-    def without(self, ids: Iterable[str]) -> Self:
+    def without(self, ids: Iterable[str]) -> "Splits":
         """Return splits that lack the rows of these ids: near-duplicates, rows that nobody can label.
 
         Parameters

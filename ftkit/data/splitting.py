@@ -6,9 +6,10 @@ is given as a whole to the part that lacks its labels most, so that a split leak
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 
 def normalised(text: str) -> str:
@@ -43,24 +44,18 @@ def units(texts: Sequence[str], groups: Sequence[str] | None = None) -> np.ndarr
     >>> units(["a", "A ", "b", "c"], ["1", "2", "2", "3"]).tolist()
     [0, 0, 0, 1]
     """
-    same_text = _numbers(wording(t) for t in texts)
+    same_text = pd.factorize(np.array([wording(t) for t in texts], dtype=object))[0]
     if groups is None or not len(texts):
         return same_text
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    same_group = _numbers(groups)
+    same_group = pd.factorize(np.array(groups, dtype=object))[0]
     n_groups = same_group.max() + 1
     edges = (np.ones(len(texts)), (same_group, n_groups + same_text))
     nodes = n_groups + same_text.max() + 1
     component = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)[1]
     return np.unique(component[same_group], return_inverse=True)[1]
-
-
-def _numbers(values: Iterable[str]) -> np.ndarray:
-    # Not np.unique: an array of text is as wide as the longest, and one text of a megabyte would fill the memory.
-    number: dict[str, int] = {}
-    return np.array([number.setdefault(value, len(number)) for value in values], dtype=np.int64)
 
 
 def allocate(wanted: np.ndarray, unit: np.ndarray, shares: Sequence[float], seed: int, floor: int = 1) -> np.ndarray:
