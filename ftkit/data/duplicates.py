@@ -162,10 +162,11 @@ def near_duplicates(data: Splits, *, threshold: float = 0.8) -> NearDuplicates:
 
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; it must be above 0 and at most 1")
-    texts = [f" {normalised(t)[:COMPARED_CHARACTERS]} " for t in data.joined().texts]
+    texts = data.joined().texts
+    compared = (f" {normalised(text)[:COMPARED_CHARACTERS]} " for text in texts)
     as_written = {"analyzer": "char", "ngram_range": (RUN, RUN), "lowercase": False}
     vectorizer = HashingVectorizer(**as_written, binary=True, norm=None, alternate_sign=False, dtype=np.int32)
-    runs = vectorizer.transform(texts).tocsr()  # (n, 2**20), 1 where a text has a run
+    runs = vectorizer.transform(compared).tocsr()  # (n, 2**20), 1 where a text has a run
     by_run, size = runs.T.tocsr(), np.diff(runs.indptr)
     found = []
     for start in range(0, len(texts), _AT_A_TIME):

@@ -1,21 +1,28 @@
 """Reading a learner's own data, whatever form it has, into one table of plain Python values; nothing is executed."""
 
 import codecs
+import contextlib
 import io
 import json
+import mmap
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import ipc, parquet
 
 from ftkit.data.repair import did_you_mean
 from ftkit.display import size
 from ftkit.findings import Finding, FtkitError
+from ftkit.sources import cache_root
 
-#: Larger files would not fit beside a model into the memory of a small machine.
+#: Larger files would not fit beside a model into the memory of a small machine; Parquet and Arrow stay on disk.
 MAX_BYTES = 500_000_000
-_SUFFIXES = ".csv, .tsv, .json, .jsonl, .ndjson, .xlsx or .parquet"
+_ON_DISK = (".parquet", ".arrow")
+_SUFFIXES = ".csv, .tsv, .json, .jsonl, .ndjson, .xlsx, .parquet or .arrow"
 #: Encodings that office programs write; among more of them, a guess from a short text is often exotic and wrong.
 _CODE_PAGES = "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 shift_jis gb18030 big5 cp949 euc_jp".split()
 _CENTRAL_EUROPEAN = {"Polish", "Czech", "Slovak", "Hungarian", "Croatian", "Slovene", "Romanian"}
@@ -94,17 +101,19 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
         nearby = [p.name for p in path.parent.glob("*") if p.is_file()]
         hint = did_you_mean(where, nearby, f"the folder looked into was {path.parent.resolve().name!r}.")
         raise FtkitError("FT001", f"There is no file named {str(path)!r}; {hint}")
-    if (n_bytes := path.stat().st_size) > MAX_BYTES:
-        told = f"{where} has {size(n_bytes)}, expected at most {size(MAX_BYTES)}; take a sample of its rows."
-        raise FtkitError("FT026", told)
+    if (n_bytes := path.stat().st_size) > MAX_BYTES and suffix not in _ON_DISK:
+        hint = "take a sample of its rows, or save it as Parquet."
+        raise FtkitError("FT026", f"{where} has {size(n_bytes)}, expected at most {size(MAX_BYTES)}; {hint}")
     if n_bytes == 0:
         raise FtkitError("FT002", f"{where} is empty: expected a header and rows, found 0 bytes.")
     try:
-        if suffix == ".parquet":
-            return pd.read_parquet(path), []
+        if suffix in _ON_DISK:
+            return _mapped(path), []
         if suffix in (".xlsx", ".xlsm"):
             return _read_excel(path)
-    except Exception as error:  # the readers of both formats raise dozens of kinds for a file that is not theirs
+    except Exception as error:  # the readers of these formats raise dozens of kinds for a file that is not theirs
+        if getattr(error, "errno", None):  # no fault of the file: no room, or no right to write
+            raise
         told = f"{where} cannot be read as {suffix[1:]}: {_brief(error)}; save it anew, or as CSV."
         raise FtkitError("FT007", told) from error
     if suffix not in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
@@ -125,6 +134,27 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
         hint = f"a text that holds {separator!r}, a quote or a line break must stand in double quotes."
         raise FtkitError("FT007", f"{where} cannot be read as a table: {_brief(error)}; {hint}") from error
     return _with_header(frame), findings
+
+
+def _mapped(path: Path) -> pd.DataFrame:
+    """Return a Parquet or Arrow file as a table that is read from disk as needed; Parquet from a copy, unpacked."""
+    with contextlib.ExitStack() as opened:
+        if path.suffix.casefold() == ".parquet":
+            # Few rows at a time: a row group has up to a million.
+            packed = opened.enter_context(parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16))
+            cache_root().mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context(tempfile.TemporaryFile(dir=cache_root()))  # gone when nothing maps it
+            with ipc.new_stream(file, packed.schema_arrow) as copy:
+                for batch in packed.iter_batches(1_000, use_threads=False):
+                    copy.write_batch(batch)
+            file.flush()
+        else:
+            file = opened.enter_context(path.open("rb"))
+        mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        is_file = mapped[:6].to_pybytes() == b"ARROW1"  # the other form is a stream, as `datasets` writes it
+        table = (ipc.open_file if is_file else ipc.open_stream)(mapped).read_all()
+    table.validate(full=True)  # that texts are UTF-8, above all
+    return table.to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def _with_header(frame: pd.DataFrame) -> pd.DataFrame:
@@ -181,11 +211,13 @@ def _from_datasets(source: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         if name is None or name in tables:
             known = f"expected one each of {', '.join(_SPLIT_NAMES)}; remove or rename it."
             raise FtkitError("FT003", f"The DatasetDict has a split {key!r}; {known}")
-        tables[name] = dataset.to_pandas()
+        if stored := hasattr(dataset, "flatten_indices"):  # not a stream; what was chosen of it stays on disk, too
+            dataset = dataset if dataset._indices is None else dataset.flatten_indices()
+        table = dataset.with_format("arrow")[:].to_pandas(types_mapper=pd.ArrowDtype) if stored else dataset.to_pandas()
         for column, feature in dataset.features.items():
             if hasattr(feature, "int2str"):  # a ClassLabel: numbers in the table, names in the schema; -1 is "no label"
-                numbers = tables[name][column]
-                tables[name][column] = [feature.int2str(int(n)) if pd.notna(n) and n >= 0 else None for n in numbers]
+                table[column] = [feature.int2str(int(n)) if pd.notna(n) and n >= 0 else None for n in table[column]]
+        tables[name] = table
     if "train" not in tables:
         raise FtkitError("FT003", f"The DatasetDict has the splits {', '.join(source)}; it needs one named 'train'.")
     return tables

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from ftkit import sources
 from ftkit.data import files, repair
-from ftkit.data.rows import KINDS, PARTS, Rows, picked
+from ftkit.data.rows import KINDS, PARTS, LazyTexts, Rows
 from ftkit.data.sets import Card, data_sets, parse
 from ftkit.data.splits import Splits
 from ftkit.data.splitting import allocate, one_hot, units
@@ -36,8 +37,9 @@ def load_data(
     Parameters
     ----------
     source : str, Path, DataFrame, list, datasets.Dataset or DatasetDict
-        A name that `data_sets()` lists; a CSV, TSV, JSON, JSONL, Excel or Parquet file; a table; or a list of
-        (text, label) pairs. The splits of a DatasetDict are kept.
+        A name that `data_sets()` lists; a CSV, TSV, JSON, JSONL, Excel, Parquet or Arrow file; a table; or a list of
+        (text, label) pairs. The splits of a DatasetDict are kept. Texts of Parquet, Arrow and a Dataset stay on disk,
+        so that there may be more of them than the memory holds.
     text, label : str, optional
         The columns of your own data; looked for by usual names when None.
     group : str, optional
@@ -82,6 +84,7 @@ def load_data(
         table = _Table(source, wanted, several=kind == "multiple")
         name = name or table.where
         parts = table.parts(table.kept(kind, order, name), split, seed)
+        pa.default_memory_pool().release_unused()  # what reading and mending took beside the rows
         found = {"name": name, "findings": tuple(table.findings), **parts}
     splits = Splits(seed=seed, **found)
     return splits if per_class is None else splits.limit(per_class, seed)
@@ -120,7 +123,8 @@ class _Table:
         for part, table in tables.items():
             piece, chosen, notes = repair.choose(table, where, wanted)
             self.findings += [f for f in notes if f.message not in {g.message for g in self.findings}]
-            pieces.append(piece.astype(object).assign(given=PARTS.index(part)))
+            plain = [role for role in piece if role != "text" or not isinstance(piece[role].dtype, pd.ArrowDtype)]
+            pieces.append(piece.astype(dict.fromkeys(plain, object)).assign(given=PARTS.index(part)))
         cells = pd.concat(pieces, ignore_index=True)
         named = {role: f"{where}, column {column!r}" for role, column in chosen.items()}
         self.where, self.column, self.texts = where, named["label"], cells["text"].array
@@ -188,7 +192,9 @@ class _Table:
         ordered = kind == "ordered"
         label_names = repair.ranked(present, order, self.column) if ordered else repair.sorted_names(present)
         coded = np.array([[name in names for name in label_names] for names in labels], dtype=np.uint8)
-        texts = map(repair.readable, picked(self.texts, self.rows.index))
+        texts = LazyTexts(self.texts, self.rows.index.to_numpy())
+        if not isinstance(self.texts.dtype, pd.ArrowDtype):
+            texts = tuple(texts)
         labelled = {"kind": kind, "labels": coded if several else coded.argmax(1), "label_names": label_names}
         ids = [f"row-{i + 1}" for i in self.rows.index]
         return Rows(name="all", texts=texts, groups=self.groups, ids=ids, source=source, **labelled)

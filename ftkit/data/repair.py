@@ -218,7 +218,7 @@ def labels(values: Sequence[Any], where: str, *, several: bool) -> tuple[list[tu
                 told = f"expected one label, found a {type(entry).__name__} ({shorten(entry, 40)})"
                 hint = "write it as a text or a number, or give kind='multiple' if a text may have several labels."
                 raise FtkitError("FT012", f"{where}, row {row}: {told}; {hint}")
-        cells.append([str(e) for e in entries if not is_missing(e)])
+        cells.append(tuple(str(e) for e in entries if not is_missing(e)))
     name_of = _spellings(Counter(name for cell in cells if cell for name in cell))
     found = findings(rows, where)
     if changed := [(before, after) for before, after in name_of.items() if before != after]:
@@ -229,7 +229,8 @@ def labels(values: Sequence[Any], where: str, *, several: bool) -> tuple[list[tu
         told = f"expected a few classes, found {count(len(names))} different labels in {count(n_rows)} rows"
         hint = "which look like an identifier or a measurement; name the column of the classes by label=."
         raise FtkitError("FT018", f"{where}: {told}, {hint}")
-    return [None if cell is None else tuple(sorted({name_of[e] for e in cell})) for cell in cells], found
+    means = {cell: cell and tuple(sorted({name_of[e] for e in cell})) for cell in set(cells)}
+    return [means[cell] for cell in cells], found
 
 
 def _spellings(written: Counter[str]) -> dict[str, str]:

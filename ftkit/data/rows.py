@@ -3,14 +3,16 @@
 import functools
 import hashlib
 import json
+import operator
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ftkit.data.repair import did_you_mean
+from ftkit.data.repair import did_you_mean, readable
 from ftkit.data.splitting import normalised, one_hot
 from ftkit.display import Record, count, record, shorten
 
@@ -19,9 +21,51 @@ KINDS = ("single", "multiple", "ordered")
 PARTS = ("train", "valid", "test")
 
 
-def picked(values: Sequence | None, at: Iterable[int]) -> tuple | None:
-    """Return the values at some positions; None stays None."""
-    return None if values is None else tuple(values[i] for i in at)
+class LazyTexts(Sequence):
+    """Texts that stay on disk: each is read from a memory-mapped column, and made readable, when it is asked for.
+
+    Parameters
+    ----------
+    cells : pandas.arrays.ArrowExtensionArray
+        The whole column, as `files.read` returns it; cells at `at` hold texts.
+    at : np.ndarray
+        (n,) int: the cells, in the order of this sequence.
+
+    >>> texts = LazyTexts(pd.array(["a", "b", "c"], dtype="string[pyarrow]"), np.array([2, 0]))
+    >>> texts[0], list(texts), texts[:1] == ("c",), texts[np.array([False, True])]
+    ('c', ['c', 'a'], True, <1 text on disk>)
+    """
+
+    def __init__(self, cells: Sequence, at: np.ndarray) -> None:
+        self._cells, self._at = cells, at
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray) -> Any:
+        at = self._at[which]
+        return LazyTexts(self._cells, at) if isinstance(at, np.ndarray) else readable(self._cells[at])
+
+    def __add__(self, other: Sequence[str]) -> "LazyTexts | tuple[str, ...]":
+        if isinstance(other, LazyTexts) and other._cells is self._cells:
+            return LazyTexts(self._cells, np.concatenate([self._at, other._at]))
+        return (*self, *other) if len(other) else self
+
+    def __radd__(self, other: Sequence[str]) -> "LazyTexts | tuple[str, ...]":
+        return (*other, *self) if len(other) else self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+    def __repr__(self) -> str:
+        return f"<{count(len(self))} text{'s' if len(self) != 1 else ''} on disk>"
+
+
+def picked(values: Sequence | None, at: Iterable[int]) -> Sequence | None:
+    """Return the values at some positions; None stays None, and what is on disk stays there."""
+    if values is None or isinstance(values, LazyTexts):
+        return values and values[at]
+    return tuple(values[i] for i in at)
 
 
 @record
@@ -32,7 +76,7 @@ class Rows(Record):
     ----------
     name : str
         The split: `"train"`, `"valid"`, `"test"`.
-    texts : tuple of str
+    texts : tuple of str, or LazyTexts
         One text a row, as written in the source.
     labels : np.ndarray
         (n,) int64 for kinds `"single"` and `"ordered"`; (n, n_labels) uint8 of 0 and 1 for `"multiple"`.
@@ -58,7 +102,7 @@ class Rows(Record):
     """
 
     name: str
-    texts: tuple[str, ...]
+    texts: Sequence[str]
     labels: np.ndarray
     label_names: tuple[str, ...]
     kind: str = "single"
@@ -69,7 +113,8 @@ class Rows(Record):
     _opened: list[int] = field(default_factory=lambda: [0])
 
     def __post_init__(self) -> None:
-        texts, names = tuple(self.texts), tuple(self.label_names)
+        texts = self.texts if isinstance(self.texts, LazyTexts) else tuple(self.texts)
+        names = tuple(self.label_names)
         n, several = len(texts), self.kind == "multiple"
         if self.kind not in KINDS:
             raise ValueError(f"Rows.kind is {self.kind!r}; it must be one of {', '.join(KINDS)}")
@@ -154,8 +199,9 @@ class Rows(Record):
                 raise ValueError(f"there is no label {label!r}; {hint}")
             keep &= one_hot(self.labels, self.n_labels)[:, self.label_names.index(label)] > 0
         if contains is not None:
-            wanted = normalised(contains)
-            keep &= np.array([wanted in t for t in self._normalised], dtype=bool)
+            wanted, on_disk = normalised(contains), isinstance(self.texts, LazyTexts)
+            texts = map(normalised, self.texts) if on_disk else self._normalised
+            keep &= np.array([wanted in t for t in texts], dtype=bool)
         return self.take(keep)
 
     def named_labels(self) -> list[str]:
@@ -172,9 +218,13 @@ class Rows(Record):
 
     def fingerprint(self) -> str:
         """Return the sha256 (hex) of texts, labels and label names: equal rows, equal fingerprint."""
-        # ASCII JSON, because a text may hold half a surrogate pair, which UTF-8 cannot write.
-        content = json.dumps([self.kind, self.label_names, self.texts, self.labels.tolist()])
-        return hashlib.sha256(content.encode("ascii")).hexdigest()
+        # ASCII JSON, because a text may hold half a surrogate pair, which UTF-8 cannot write; and one text at a time,
+        # because all of them may be more than the memory holds.
+        content = hashlib.sha256(json.dumps([self.kind, self.label_names])[:-1].encode("ascii"))
+        for i, text in enumerate(self.texts):
+            content.update(f", {'' if i else '['}{json.dumps(text)}".encode("ascii"))
+        content.update(f"{']' if len(self) else ', []'}, {json.dumps(self.labels.tolist())}]".encode("ascii"))
+        return content.hexdigest()
 
     def summary(self) -> str:
         of = f" of {self.source}" if self.source else ""

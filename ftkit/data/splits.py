@@ -51,18 +51,20 @@ class Splits(Record):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        seen: dict[tuple[str, str], str] = {}
         # Not part.name: rows taken out of train by hand are still called train, wherever they are put.
-        for name, part in zip(PARTS, self.parts, strict=True):
+        parts = dict(zip(PARTS, self.parts, strict=True))
+        for name, part in parts.items():
             if not len(part):
                 raise ValueError(f"Splits.{name} of {self.name!r} has no rows; each split needs at least one")
             if (part.kind, part.label_names) != (self.kind, self.label_names):
                 raise ValueError(f"Splits.{name} of {self.name!r} differs from train in kind or label names")
-            for what, values in (("id", part.ids), ("text", part.texts), ("group", part.groups or ())):
-                for value in values:
-                    key, shown = (wording(value), normalised(value)) if what == "text" else (value, value)
-                    if (other := seen.setdefault((what, key), name)) != name:
-                        told = f"The {what} {shorten(shown, 60)!r} of {self.name!r} is in both {other} and {name}"
+        for what, key in (("id", str), ("text", wording), ("group", str)):
+            seen: dict[str, str] = {}
+            for name, part in parts.items():
+                for value in getattr(part, f"{what}s") or ():
+                    if (other := seen.setdefault(key(value), name)) != name:
+                        shown = shorten(normalised(value) if what == "text" else value, 60)
+                        told = f"The {what} {shown!r} of {self.name!r} is in both {other} and {name}"
                         raise FtkitError("FT021", f"{told}; remove it from one of them, or let ftkit split the rows.")
 
     @property
