@@ -177,7 +177,7 @@ def test_a_lazy_sequence_is_a_sequence(lazy: Splits) -> None:
     assert sum([("more",), texts, ("yet more",)], ()) == ("more", *known, "yet more")
     with pytest.raises(IndexError):
         texts[len(texts)]
-    assert repr(texts) == f"<{len(texts)} texts on disk>"
+    assert repr(texts) == f"<{len(texts)} texts, read when asked for>"
 
 
 def test_rows_and_splits_on_disk_do_all_that_others_do(lazy: Splits) -> None:

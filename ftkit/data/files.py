@@ -1,4 +1,4 @@
-"""Reading a learner's own data, whatever form it has, into one table of plain Python values; nothing is executed."""
+"""Reading a learner's own data, whatever form it has, into a table, in memory or on disk; nothing is executed."""
 
 import codecs
 import contextlib
@@ -49,10 +49,9 @@ def read(source: Any) -> tuple[dict[str, pd.DataFrame], str, list[Finding]]:
         return {"train": frame}, Path(source).name, findings
     if isinstance(source, pd.DataFrame):
         return {"train": source.reset_index(drop=True)}, "the DataFrame", []
-    if hasattr(source, "to_pandas") and hasattr(source, "features"):
-        return _from_datasets({"train": source}), "the Dataset", []
-    if isinstance(source, dict) and source and all(hasattr(part, "to_pandas") for part in source.values()):
-        return _from_datasets(source), "the DatasetDict", []
+    parts = source if isinstance(source, dict) else {"train": source}
+    if parts and all(hasattr(part, "to_pandas") and hasattr(part, "features") for part in parts.values()):
+        return _from_datasets(parts), "the DatasetDict" if isinstance(source, dict) else "the Dataset", []
     if isinstance(source, Sequence) and not isinstance(source, bytes):
         return {"train": _from_pairs(source)}, "the list", []
     hint = "give a path, a DataFrame, a list of (text, label) pairs, or a datasets.Dataset or DatasetDict."
@@ -78,8 +77,8 @@ def decode(raw: bytes, where: str) -> tuple[str, list[Finding]]:
 
 def _encodings(raw: bytes) -> Iterator[str]:
     """Yield encodings to try, the most certain first; only what is not UTF-8 takes the time of a guess."""
-    wide = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
-    yield "utf-8-sig" if raw.startswith(codecs.BOM_UTF8) else wide
+    marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    yield "utf-8-sig" if raw.startswith(codecs.BOM_UTF8) else "utf-16" if marked else "utf-8"
     from charset_normalizer import from_bytes
 
     start, wide = raw[:200_000], b"\0" in raw

@@ -5,7 +5,7 @@ import hashlib
 import json
 import operator
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Any
 
@@ -22,7 +22,9 @@ PARTS = ("train", "valid", "test")
 
 
 class LazyTexts(Sequence):
-    """Texts that stay on disk: each is read from a memory-mapped column, and made readable, when it is asked for.
+    """Texts that are not kept: each is read from an Arrow column, and made readable, when it is asked for.
+
+    Columns of Parquet, Arrow and saved Datasets are mapped from disk, so that they may be larger than the memory.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ class LazyTexts(Sequence):
 
     >>> texts = LazyTexts(pd.array(["a", "b", "c"], dtype="string[pyarrow]"), np.array([2, 0]))
     >>> texts[0], list(texts), texts[:1] == ("c",), texts[np.array([False, True])]
-    ('c', ['c', 'a'], True, <1 text on disk>)
+    ('c', ['c', 'a'], True, <1 text, read when asked for>)
     """
 
     def __init__(self, cells: Sequence, at: np.ndarray) -> None:
@@ -58,10 +60,10 @@ class LazyTexts(Sequence):
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
 
     def __repr__(self) -> str:
-        return f"<{count(len(self))} text{'s' if len(self) != 1 else ''} on disk>"
+        return f"<{count(len(self))} text{'s' if len(self) != 1 else ''}, read when asked for>"
 
 
-def picked(values: Sequence | None, at: Iterable[int]) -> Sequence | None:
+def _picked(values: Sequence | None, at: np.ndarray) -> Sequence | None:
     """Return the values at some positions; None stays None, and what is on disk stays there."""
     if values is None or isinstance(values, LazyTexts):
         return values and values[at]
@@ -161,7 +163,7 @@ class Rows(Record):
         """Return the rows at `indices` (positions, or a mask of truth values); the count of openings is shared."""
         at = np.asarray(indices)
         at = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)
-        texts, groups, ids = (picked(values, at) for values in (self.texts, self.groups, self.ids))
+        texts, groups, ids = (_picked(values, at) for values in (self.texts, self.groups, self.ids))
         return replace(self, texts=texts, labels=self.labels[at], groups=groups, ids=ids)
 
     def dealt(self, part_of: np.ndarray) -> dict[str, "Rows"]:
@@ -199,8 +201,8 @@ class Rows(Record):
                 raise ValueError(f"there is no label {label!r}; {hint}")
             keep &= one_hot(self.labels, self.n_labels)[:, self.label_names.index(label)] > 0
         if contains is not None:
-            wanted, on_disk = normalised(contains), isinstance(self.texts, LazyTexts)
-            texts = map(normalised, self.texts) if on_disk else self._normalised
+            wanted, lazy = normalised(contains), isinstance(self.texts, LazyTexts)
+            texts = map(normalised, self.texts) if lazy else self._normalised
             keep &= np.array([wanted in t for t in texts], dtype=bool)
         return self.take(keep)
 
