@@ -144,6 +144,7 @@ REFUSED_FILES = [
     ("empty.json", b"[]", "FT009", "has 0 rows"),
     ("a.xlsx", ZIP, "FT007", "cannot be read as xlsx"),
     ("a.parquet", ZIP, "FT007", "cannot be read as parquet"),
+    ("a.arrow", ZIP, "FT007", "cannot be read as arrow"),
     ("a.pkl", b"\x80\x04.", "FT003", "expected .csv"),
     ("a.xls", b"\xd0\xcf", "FT003", "expected .csv"),
 ]

@@ -1,7 +1,5 @@
 """Near-duplicates: texts that are almost the same, within a split and, which is worse, across two (lesson 02)."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
@@ -89,23 +87,18 @@ class NearDuplicates(Record):
         """FT028, if a valid or a test row has a near-duplicate in another split."""
         if not self.across.any():
             return ()
-        told = " and ".join(
-            f"{count(n)} of {count(len(part))} {part.name} rows ({percent(n / len(part))})"
-            for part in self.data.parts[1:]
-            if (n := len(self.twins(part.name)))
-        )
+        found = [(part.name, len(part), n) for part in self.data.parts[1:] if (n := len(self.twins(part.name)))]
+        told = " and ".join(f"{count(n)} of {count(of)} {name} rows ({percent(n / of)})" for name, of, n in found)
         what = f"{told} have a near-duplicate in train" if told else "valid and test share near-duplicates"
         return (Finding(code="FT028", message=f"{self.data.name}: {what} (similarity {self.threshold:g} or more)."),)
 
     def summary(self) -> str:
         least = "" if self.complete else "at least "
-        n = len(self.twins("test"))
-        return (
-            f"{self.data.name}: {least}{count(len(self.pairs))} pairs of texts share {100 * self.threshold:.0f} % or "
-            f"more of their runs of {RUN} characters, {count(self.across.sum())} of them across splits; "
-            f"{count(n)} of {count(len(self.data.test))} test rows ({percent(n / len(self.data.test))}) have a "
-            "near-duplicate in train."
-        )
+        n_pairs, n_across = count(len(self.pairs)), count(self.across.sum())
+        share = f"share {100 * self.threshold:.0f} % or more of their runs of {RUN} characters"
+        n, n_test = len(self.twins("test")), len(self.data.test)
+        test = f"{count(n)} of {count(n_test)} test rows ({percent(n / n_test)}) have a near-duplicate in train"
+        return f"{self.data.name}: {least}{n_pairs} pairs of texts {share}, {n_across} of them across splits; {test}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         part, rows = self._part[self.pairs], []
@@ -169,12 +162,11 @@ def near_duplicates(data: Splits, *, threshold: float = 0.8) -> NearDuplicates:
 
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; it must be above 0 and at most 1")
-    texts = [f" {normalised(t)[:COMPARED_CHARACTERS]} " for t in data.joined().texts]
-    vectorizer = HashingVectorizer(
-        analyzer="char", ngram_range=(RUN, RUN), lowercase=False, binary=True, norm=None, alternate_sign=False,
-        dtype=np.int32,
-    )  # fmt: skip
-    runs = vectorizer.transform(texts).tocsr()  # (n, 2**20), 1 where a text has a run
+    texts = data.joined().texts
+    compared = (f" {normalised(text)[:COMPARED_CHARACTERS]} " for text in texts)
+    as_written = {"analyzer": "char", "ngram_range": (RUN, RUN), "lowercase": False}
+    vectorizer = HashingVectorizer(**as_written, binary=True, norm=None, alternate_sign=False, dtype=np.int32)
+    runs = vectorizer.transform(compared).tocsr()  # (n, 2**20), 1 where a text has a run
     by_run, size = runs.T.tocsr(), np.diff(runs.indptr)
     found = []
     for start in range(0, len(texts), _AT_A_TIME):

@@ -1,35 +1,38 @@
-"""Reading a learner's own data, whatever form it has, into one table of plain Python values; nothing is executed."""
-
-from __future__ import annotations
+"""Reading a learner's own data, whatever form it has, into a table, in memory or on disk; nothing is executed."""
 
 import codecs
-import difflib
+import contextlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+import mmap
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import ipc, parquet
 
+from ftkit.data.repair import did_you_mean
 from ftkit.display import size
 from ftkit.findings import Finding, FtkitError
+from ftkit.sources import cache_root
 
-#: Larger files would not fit beside a model into the memory of a small machine.
+#: Larger files would not fit beside a model into the memory of a small machine; Parquet and Arrow stay on disk.
 MAX_BYTES = 500_000_000
-_SUFFIXES = ".csv, .tsv, .json, .jsonl, .ndjson, .xlsx or .parquet"
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_ON_DISK = (".parquet", ".arrow")
+_SUFFIXES = ".csv, .tsv, .json, .jsonl, .ndjson, .xlsx, .parquet or .arrow"
 #: Encodings that office programs write; among more of them, a guess from a short text is often exotic and wrong.
 _CODE_PAGES = "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 shift_jis gb18030 big5 cp949 euc_jp".split()
 _CENTRAL_EUROPEAN = {"Polish", "Czech", "Slovak", "Hungarian", "Croatian", "Slovene", "Romanian"}
 #: How others name the splits of a DatasetDict.
-_SPLIT_NAMES = {"train": "train", "training": "train", "test": "test"} | dict.fromkeys(
-    ("valid", "validation", "val", "dev"), "valid"
-)
+_SPLIT_NAMES = {"train": "train", "training": "train", "test": "test"}
+_SPLIT_NAMES |= dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
 
 
 def read(source: Any) -> tuple[dict[str, pd.DataFrame], str, list[Finding]]:
-    """Return the tables of `source` by split (`"all"` if it has none), what to call it, and what was noticed.
+    """Return the tables of `source` by split (`"train"` if it has none), what to call it, and what was noticed.
 
     Parameters
     ----------
@@ -43,20 +46,16 @@ def read(source: Any) -> tuple[dict[str, pd.DataFrame], str, list[Finding]]:
     """
     if isinstance(source, str | Path):
         frame, findings = _read_file(Path(source).expanduser())
-        return {"all": frame}, Path(source).name, findings
+        return {"train": frame}, Path(source).name, findings
     if isinstance(source, pd.DataFrame):
-        return {"all": source.reset_index(drop=True)}, "the DataFrame", []
-    if hasattr(source, "to_pandas") and hasattr(source, "features"):
-        return {"all": _from_dataset(source)}, "the Dataset", []
-    if isinstance(source, dict) and source and all(hasattr(part, "to_pandas") for part in source.values()):
-        return _from_dataset_dict(source), "the DatasetDict", []
+        return {"train": source.reset_index(drop=True)}, "the DataFrame", []
+    parts = source if isinstance(source, dict) else {"train": source}
+    if parts and all(hasattr(part, "to_pandas") and hasattr(part, "features") for part in parts.values()):
+        return _from_datasets(parts), "the DatasetDict" if isinstance(source, dict) else "the Dataset", []
     if isinstance(source, Sequence) and not isinstance(source, bytes):
-        return {"all": _from_pairs(source)}, "the list", []
-    raise FtkitError(
-        "FT003",
-        f"A {type(source).__name__} is not a form of data that can be read; give a path, a DataFrame, "
-        "a list of (text, label) pairs, or a datasets.Dataset or DatasetDict.",
-    )
+        return {"train": _from_pairs(source)}, "the list", []
+    hint = "give a path, a DataFrame, a list of (text, label) pairs, or a datasets.Dataset or DatasetDict."
+    raise FtkitError("FT003", f"A {type(source).__name__} is not a form of data that can be read; {hint}")
 
 
 def decode(raw: bytes, where: str) -> tuple[str, list[Finding]]:
@@ -78,10 +77,8 @@ def decode(raw: bytes, where: str) -> tuple[str, list[Finding]]:
 
 def _encodings(raw: bytes) -> Iterator[str]:
     """Yield encodings to try, the most certain first; only what is not UTF-8 takes the time of a guess."""
-    if marked := [name for mark, name in _MARKS.items() if raw.startswith(mark)]:
-        yield marked[0]
-        return
-    yield "utf-8"
+    marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    yield "utf-8-sig" if raw.startswith(codecs.BOM_UTF8) else "utf-16" if marked else "utf-8"
     from charset_normalizer import from_bytes
 
     start, wide = raw[:200_000], b"\0" in raw
@@ -100,21 +97,22 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
     if path.is_dir():
         raise FtkitError("FT003", f"{where!r} is a folder; name one file in it, such as {where}/data.csv.")
     if not path.is_file():
-        nearby = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(where, nearby, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the folder looked into was {path.parent.resolve().name!r}."
+        nearby = [p.name for p in path.parent.glob("*") if p.is_file()]
+        hint = did_you_mean(where, nearby, f"the folder looked into was {path.parent.resolve().name!r}.")
         raise FtkitError("FT001", f"There is no file named {str(path)!r}; {hint}")
-    if (n_bytes := path.stat().st_size) > MAX_BYTES:
-        told = f"{where} has {size(n_bytes)}, expected at most {size(MAX_BYTES)}; take a sample of its rows."
-        raise FtkitError("FT026", told)
+    if (n_bytes := path.stat().st_size) > MAX_BYTES and suffix not in _ON_DISK:
+        hint = "take a sample of its rows, or save it as Parquet."
+        raise FtkitError("FT026", f"{where} has {size(n_bytes)}, expected at most {size(MAX_BYTES)}; {hint}")
     if n_bytes == 0:
         raise FtkitError("FT002", f"{where} is empty: expected a header and rows, found 0 bytes.")
     try:
-        if suffix == ".parquet":
-            return pd.read_parquet(path), []
+        if suffix in _ON_DISK:
+            return _mapped(path), []
         if suffix in (".xlsx", ".xlsm"):
             return _read_excel(path)
-    except Exception as error:  # the readers of both formats raise dozens of kinds for a file that is not theirs
+    except Exception as error:  # the readers of these formats raise dozens of kinds for a file that is not theirs
+        if getattr(error, "errno", None):  # no fault of the file: no room, or no right to write
+            raise
         told = f"{where} cannot be read as {suffix[1:]}: {_brief(error)}; save it anew, or as CSV."
         raise FtkitError("FT007", told) from error
     if suffix not in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
@@ -132,12 +130,30 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
         # Read without a header, or pandas would rename a second column of the same name in silence.
         frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise FtkitError(
-            "FT007",
-            f"{where} cannot be read as a table: {_brief(error)}; a text that holds {separator!r}, a quote or a line "
-            "break must stand in double quotes.",
-        ) from error
+        hint = f"a text that holds {separator!r}, a quote or a line break must stand in double quotes."
+        raise FtkitError("FT007", f"{where} cannot be read as a table: {_brief(error)}; {hint}") from error
     return _with_header(frame), findings
+
+
+def _mapped(path: Path) -> pd.DataFrame:
+    """Return a Parquet or Arrow file as a table that is read from disk as needed; Parquet from a copy, unpacked."""
+    with contextlib.ExitStack() as opened:
+        if path.suffix.casefold() == ".parquet":
+            # Few rows at a time: a row group has up to a million.
+            packed = opened.enter_context(parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16))
+            cache_root().mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context(tempfile.TemporaryFile(dir=cache_root()))  # gone when nothing maps it
+            with ipc.new_stream(file, packed.schema_arrow) as copy:
+                for batch in packed.iter_batches(1_000, use_threads=False):
+                    copy.write_batch(batch)
+            file.flush()
+        else:
+            file = opened.enter_context(path.open("rb"))
+        mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        is_file = mapped[:6].to_pybytes() == b"ARROW1"  # the other form is a stream, as `datasets` writes it
+        table = (ipc.open_file if is_file else ipc.open_stream)(mapped).read_all()
+    table.validate(full=True)  # that texts are UTF-8, above all
+    return table.to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def _with_header(frame: pd.DataFrame) -> pd.DataFrame:
@@ -187,22 +203,20 @@ def _from_pairs(pairs: Sequence[Any]) -> pd.DataFrame:
     return pd.DataFrame({"text": [p[0] for p in pairs], "label": [p[1] for p in pairs]}, dtype=object)
 
 
-def _from_dataset(dataset: Any) -> pd.DataFrame:
-    frame = dataset.to_pandas()
-    for column, feature in dataset.features.items():
-        if hasattr(feature, "int2str"):  # a ClassLabel: numbers in the table, names in the schema; -1 is "no label"
-            frame[column] = [feature.int2str(int(v)) if v is not None and v >= 0 else None for v in frame[column]]
-    return frame
-
-
-def _from_dataset_dict(source: Any) -> dict[str, pd.DataFrame]:
-    tables = {}
+def _from_datasets(source: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    tables: dict[str, pd.DataFrame] = {}
     for key, dataset in source.items():
         name = _SPLIT_NAMES.get(str(key).casefold())
         if name is None or name in tables:
             known = f"expected one each of {', '.join(_SPLIT_NAMES)}; remove or rename it."
             raise FtkitError("FT003", f"The DatasetDict has a split {key!r}; {known}")
-        tables[name] = _from_dataset(dataset)
+        if stored := hasattr(dataset, "flatten_indices"):  # not a stream; what was chosen of it stays on disk, too
+            dataset = dataset if dataset._indices is None else dataset.flatten_indices()
+        table = dataset.with_format("arrow")[:].to_pandas(types_mapper=pd.ArrowDtype) if stored else dataset.to_pandas()
+        for column, feature in dataset.features.items():
+            if hasattr(feature, "int2str"):  # a ClassLabel: numbers in the table, names in the schema; -1 is "no label"
+                table[column] = [feature.int2str(int(n)) if pd.notna(n) and n >= 0 else None for n in table[column]]
+        tables[name] = table
     if "train" not in tables:
         raise FtkitError("FT003", f"The DatasetDict has the splits {', '.join(source)}; it needs one named 'train'.")
     return tables

@@ -1,27 +1,21 @@
 """`load_data`: one front door for named sets and for a learner's own data."""
 
-from __future__ import annotations
-
-import csv
-import difflib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from ftkit import sources
-from ftkit.data import columns, files, repair
-from ftkit.data.cards import Card, data_sets
-from ftkit.data.rows import KINDS, PARTS, Rows
-from ftkit.data.sets import parse
+from ftkit.data import files, repair
+from ftkit.data.rows import KINDS, PARTS, LazyTexts, Rows
+from ftkit.data.sets import Card, data_sets, parse
 from ftkit.data.splits import Splits
-from ftkit.data.splitting import allocate, normalised, one_hot, units
-from ftkit.display import count, shorten
+from ftkit.data.splitting import allocate, one_hot, units
+from ftkit.display import shorten
 from ftkit.findings import Finding, FtkitError
-
-_RANK = {"train": 0, "valid": 1, "test": 2, "all": 3}
 
 
 def load_data(
@@ -43,8 +37,9 @@ def load_data(
     Parameters
     ----------
     source : str, Path, DataFrame, list, datasets.Dataset or DatasetDict
-        A name that `data_sets()` lists; a CSV, TSV, JSON, JSONL, Excel or Parquet file; a table; or a list of
-        (text, label) pairs. The splits of a DatasetDict are kept.
+        A name that `data_sets()` lists; a CSV, TSV, JSON, JSONL, Excel, Parquet or Arrow file; a table; or a list of
+        (text, label) pairs. The splits of a DatasetDict are kept. Texts of Parquet, Arrow and a Dataset stay on disk,
+        so that there may be more of them than the memory holds.
     text, label : str, optional
         The columns of your own data; looked for by usual names when None.
     group : str, optional
@@ -84,14 +79,13 @@ def load_data(
         found = {"name": source, "card": shelf[source], **_named(shelf[source], draw, seed, split)}
     else:
         if isinstance(source, str) and "." not in Path(source).name and not Path(source).expanduser().exists():
-            near = difflib.get_close_matches(source, shelf, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(shelf)}."
+            hint = repair.did_you_mean(source, shelf, f"there are {', '.join(shelf)}.")
             raise FtkitError("FT023", f"There is neither a data set nor a file named {source!r}; {hint}")
         table = _Table(source, wanted, several=kind == "multiple")
-        rows, given = table.rows(kind, order, name or table.where)
-        parts = _parts(rows, given, split, seed)
-        table.look_at(parts)
-        found = {"name": rows.source, "findings": tuple(table.findings), **parts}
+        name = name or table.where
+        parts = table.parts(table.kept(kind, order, name), split, seed)
+        pa.default_memory_pool().release_unused()  # what reading and mending took beside the rows
+        found = {"name": name, "findings": tuple(table.findings), **parts}
     splits = Splits(seed=seed, **found)
     return splits if per_class is None else splits.limit(per_class, seed)
 
@@ -103,22 +97,8 @@ def _named(card: Card, draw: int, seed: int, split: Sequence[float]) -> dict[str
     if not 0 <= draw < card.draws:
         raise ValueError(f"draw is {draw}; {card.name} has the draws 0 to {card.draws - 1}")
     index = sources.data_root() / "indices" / f"{card.name.replace('/', '-')}-{draw}.csv"
-    place = {row_id: i for i, row_id in enumerate(rows.ids)}
-    with index.open(encoding="utf-8", newline="") as lines:
-        drawn = np.array([(place[row["id"]], PARTS.index(row["split"])) for row in csv.DictReader(lines)])
-    return rows.take(drawn[:, 0]).dealt(drawn[:, 1])
-
-
-def _parts(rows: Rows, given: Sequence[str], split: Sequence[float], seed: int) -> dict[str, Rows]:
-    """Cut the rows, keeping the splits that they came with and taking only those that are missing out of train."""
-    part_of = np.array([0 if part == "all" else PARTS.index(part) for part in given])
-    missing = [0, *(i for i in (1, 2) if not (part_of == i).any())]
-    own = np.flatnonzero(part_of == 0)
-    if len(missing) > 1:
-        train, shares = rows.take(own), np.array([split[i] for i in missing])
-        unit, wanted = units(train.texts, train.groups), one_hot(train.labels, rows.n_labels)
-        part_of[own] = np.array(missing)[allocate(wanted, unit, shares / shares.sum(), seed)]
-    return rows.dealt(part_of)
+    drawn, place = pd.read_csv(index), {row_id: i for i, row_id in enumerate(rows.ids)}
+    return rows.take(drawn["id"].map(place)).dealt(drawn["split"].map(PARTS.index))
 
 
 class _Table:
@@ -136,113 +116,104 @@ class _Table:
 
     def __init__(self, source: Any, wanted: Mapping[str, str | None], *, several: bool) -> None:
         tables, where, self.findings = files.read(source)
-        self.where = where
         if (n_rows := sum(map(len, tables.values()))) < 3:
             rows = "1 row" if n_rows == 1 else f"{n_rows} rows"
             raise FtkitError("FT009", f"{where} has {rows} below its header; expected at least 3; add rows.")
-        cells: dict[str, list[Any]] = {"text": [], "label": [], "group": []}
-        self.given: list[str] = []  # the split that each row came with
+        pieces = []
         for part, table in tables.items():
-            table, chosen, notes = columns.choose(table, where, wanted)
+            piece, chosen, notes = repair.choose(table, where, wanted)
             self.findings += [f for f in notes if f.message not in {g.message for g in self.findings}]
-            for role, column in chosen.items():
-                cells[role] += table[column].tolist()
-            self.given += [part] * len(table)
+            plain = [role for role in piece if role != "text" or not isinstance(piece[role].dtype, pd.ArrowDtype)]
+            pieces.append(piece.astype(dict.fromkeys(plain, object)).assign(given=PARTS.index(part)))
+        cells = pd.concat(pieces, ignore_index=True)
         named = {role: f"{where}, column {column!r}" for role, column in chosen.items()}
-        self.column, self.groups = named["label"], None
-        self.texts, notes = repair.texts(cells["text"], named["text"])
-        self.labels, more = repair.labels(cells["label"], named["label"], several=several)
+        self.where, self.column, self.texts = where, named["label"], cells["text"].array
+        wordings, notes = repair.texts(self.texts, named["text"])
+        labels, more = repair.labels(cells["label"], named["label"], several=several)
         self.findings += notes + more
         if "group" in chosen:
-            alone = [i for i, g in enumerate(cells["group"], start=1) if repair.is_missing(g)]
-            self.findings += repair.findings({"FT024": alone}, named["group"])
-            self.groups = [str(g).strip() for g in cells["group"]]
-            for i in alone:
-                self.groups[i - 1] = f"row {i}"
-        told = zip(self.texts, self.labels, strict=True)
-        self.keep = [i for i, (text, names) in enumerate(told) if text is not None and names is not None]
+            alone = cells["group"].map(repair.is_missing)
+            self.findings += repair.findings({"FT024": (alone.index[alone] + 1).tolist()}, named["group"])
+            cells["group"] = cells["group"].map(str).str.strip().mask(alone, [f"row {i + 1}" for i in cells.index])
+        cells = cells.drop(columns="text").assign(wording=wordings, label=labels)
+        self.rows = cells.dropna(subset=["wording", "label"])  # the index of a row is its place in the source
 
-    def kept(self, values: Sequence[Any] | None) -> tuple | None:
-        """Return the values of the rows that are kept; None stays None."""
-        return None if values is None else tuple(values[i] for i in self.keep)
+    @property
+    def groups(self) -> list[str] | None:
+        """The group of each row that is kept, if rows have one."""
+        return self.rows["group"].tolist() if "group" in self.rows else None
 
-    def drop(self, rows: Sequence[int], code: str, before: str, after: str = "") -> None:
+    def unit(self) -> pd.Series:
+        """Return the unit of each row that is kept: wordings are as equal as their texts."""
+        return pd.Series(units(self.rows["wording"], self.groups), index=self.rows.index)
+
+    def drop(self, gone: pd.Series, code: str, before: str, after: str = "") -> None:
         """Drop rows, if there are any, and say so."""
-        if rows:
-            gone, told = set(rows), repair.numbered([i + 1 for i in rows])
-            self.keep = [i for i in self.keep if i not in gone]
+        if gone.any():
+            told = repair.numbered((gone.index[gone] + 1).tolist())
             self.findings.append(Finding(code=code, message=f"{self.where}: {before} {told}{after}."))
+            self.rows = self.rows[~gone]
 
     def drop_repeats(self) -> None:
-        """Keep the first of equal texts in each given split; drop a text altogether if its labels contradict."""
-        key, meanings = {i: normalised(self.texts[i]) for i in self.keep}, defaultdict(set)
-        for i in self.keep:
-            meanings[key[i]].add(self.labels[i])
-        if torn := [i for i in self.keep if len(meanings[key[i]]) > 1]:
-            others = " and others" if len({key[i] for i in torn}) > 1 else ""
-            self.drop(torn, "FT020", f"{shorten(self.texts[torn[0]], 50)!r}{others} had different labels; dropped")
-        first: dict[tuple[str, str], int] = {}
-        repeats = [i for i in self.keep if first.setdefault((self.given[i], key[i]), i) != i]
-        self.drop(repeats, "FT019", "dropped repeated texts in")
-
-    def drop_leaks(self) -> None:
-        """Drop rows whose text or group is in another given split too: test keeps its rows, then valid, then train."""
-        unit = units(self.kept(self.texts), self.kept(self.groups)).tolist()
-        latest: dict[int, int] = {}
-        for i, u in zip(self.keep, unit, strict=True):
-            latest[u] = max(latest.get(u, 0), _RANK[self.given[i]])
-        leaks = [i for i, u in zip(self.keep, unit, strict=True) if _RANK[self.given[i]] < latest[u]]
+        """Keep the first of equal texts, none in two given splits; drop a text altogether if its labels contradict."""
+        torn = self.rows.groupby("wording")["label"].transform("nunique") > 1
+        if torn.any():
+            others = " and others" if self.rows["wording"][torn].nunique() > 1 else ""
+            excerpt = shorten(repair.readable(self.texts[torn.idxmax()]), 50)
+            self.drop(torn, "FT020", f"{excerpt!r}{others} had different labels; dropped")
+        self.drop(self.rows.duplicated(["given", "wording"]), "FT019", "dropped repeated texts in")
+        # A text or a group in two given splits: test keeps its rows, then valid, then train.
+        given = self.rows["given"]
+        leaks = given < given.groupby(self.unit()).transform("max")
         self.drop(leaks, "FT021", "dropped", ", counted through all splits")
 
     def drop_small(self, *, several: bool) -> None:
         """Drop labels that cannot be in all three splits, and fail if fewer than two remain."""
-        places: dict[str, set[int]] = defaultdict(set)
-        for i, u in zip(self.keep, units(self.kept(self.texts), self.kept(self.groups)).tolist(), strict=True):
-            for label in self.labels[i]:
-                places[label].add(u)
-        small = sorted(label for label, at in places.items() if len(at) < 3)
+        places = self.rows.assign(unit=self.unit()).explode("label").groupby("label")["unit"].nunique()
+        small = places.index[places < 3].tolist()
         if len(places) - len(small) < 2:
-            found = ", ".join(f"{label!r} ({len(at)})" for label, at in sorted(places.items())[:5]) or "none"
+            found = ", ".join(f"{label!r} ({n})" for label, n in places.head().items()) or "none"
             least = f"at least 3 different {'groups' if self.groups else 'texts'} each"
             told = f"expected two or more classes with {least}, found {found}; add rows, or name another column"
             raise FtkitError("FT017", f"{self.column}: {told} by label=.")
         if small:
-            names = ", ".join(map(repr, small[:5])) + (f" and {count(len(small) - 5)} more" if len(small) > 5 else "")
+            names = repair.listed(list(map(repr, small)), 5)
             self.findings.append(Finding(code="FT016", message=f"{self.column}: dropped the label {names}."))
-        gone = set(small)
-        self.labels = [names and tuple(n for n in names if n not in gone) for names in self.labels]
-        self.keep = [i for i in self.keep if self.labels[i] or several]
+        left = self.rows["label"].map(lambda names: tuple(n for n in names if n not in small))
+        self.rows = self.rows.assign(label=left)[left.map(bool) | several]
 
-    def rows(self, kind: str, order: Sequence[Any] | None, source: str) -> tuple[Rows, tuple[str, ...]]:
-        """Return what can be split, and the split that each row came with."""
+    def kept(self, kind: str, order: Sequence[Any] | None, source: str) -> Rows:
+        """Return the rows that can be split."""
         several = kind == "multiple"
         self.drop_repeats()
-        self.drop_leaks()
         self.drop_small(several=several)
-        labels = self.kept(self.labels)
+        labels = self.rows["label"].tolist()
         present = {name for names in labels for name in names}
         ordered = kind == "ordered"
         label_names = repair.ranked(present, order, self.column) if ordered else repair.sorted_names(present)
         coded = np.array([[name in names for name in label_names] for names in labels], dtype=np.uint8)
-        rows = Rows(
-            name="all",
-            texts=self.kept(self.texts),
-            labels=coded if several else coded.argmax(1),
-            label_names=label_names,
-            kind=kind,
-            groups=self.kept(self.groups),
-            ids=tuple(f"row-{i + 1}" for i in self.keep),
-            source=source,
-        )
-        return rows, self.kept(self.given)
+        texts = LazyTexts(self.texts, self.rows.index.to_numpy())
+        if not isinstance(self.texts.dtype, pd.ArrowDtype):
+            texts = tuple(texts)
+        labelled = {"kind": kind, "labels": coded if several else coded.argmax(1), "label_names": label_names}
+        ids = [f"row-{i + 1}" for i in self.rows.index]
+        return Rows(name="all", texts=texts, groups=self.groups, ids=ids, source=source, **labelled)
 
-    def look_at(self, parts: Mapping[str, Rows]) -> None:
-        """Fail if a split is empty, and say so if one lacks a label."""
+    def parts(self, rows: Rows, split: Sequence[float], seed: int) -> dict[str, Rows]:
+        """Cut the rows, keeping the splits that they came with and taking only those that are missing out of train."""
+        part_of = self.rows["given"].to_numpy(copy=True)
+        missing = [0, *(i for i in (1, 2) if not (part_of == i).any())]
+        own = np.flatnonzero(part_of == 0)
+        if len(missing) > 1:
+            shares, unit = np.array([split[i] for i in missing]), pd.factorize(self.unit().iloc[own])[0]
+            part = allocate(one_hot(rows.labels, rows.n_labels)[own], unit, shares / shares.sum(), seed)
+            part_of[own] = np.array(missing)[part]
+        parts = rows.dealt(part_of)
         for name, part in parts.items():
             if not len(part):
                 told = f"{self.where} leaves no rows for {name}; add rows, or groups to choose from."
                 raise FtkitError("FT009", told)
-            if part.counts.min() == 0:
-                lacking = ", ".join(repr(part.label_names[j]) for j in np.flatnonzero(part.counts == 0)[:5])
-                told = f"{self.where}: {name} has no row with the label {lacking}."
+            if lacking := [label for label, n in zip(part.label_names, part.counts, strict=True) if n == 0]:
+                told = f"{self.where}: {name} has no row with the label {', '.join(map(repr, lacking[:5]))}."
                 self.findings.append(Finding(code="FT027", message=told))
+        return parts

@@ -1,28 +1,125 @@
-"""One parser for each named set: from the pinned files to clean rows, before they are split."""
+"""The named sets: a card of each, and a parser that turns its pinned files into clean rows, before they are split."""
 
-from __future__ import annotations
-
+import functools
 import hashlib
 import html
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from ftkit import sources
+from ftkit import plots, sources
 from ftkit.data.rows import Rows
 from ftkit.data.splitting import normalised
+from ftkit.display import Record, count, fact, record, shorten
 
-_COLUMNS = ["id", "text", "label", "group"]  # what every parser returns, as the source has it
 _CURRENT = "language == 'en' and is_deprecated != 'yes'"  # of licences and the rules that find them
 _FEWEST_LICENCES = 15  # a category of notices needs so many licences, or each split would hold but a few
 _MOST_NOTICES = 15  # of one licence; the popular ones have hundreds of near-copies
 _CUT_SHORT = {"Bipolar Disorde": "Bipolar Disorder", "ibromyalgia": "Fibromyalgia"}  # letters lost at the source
 _FEWEST_TITLES = 8  # of a sub-category
+_CAVEAT = re.compile(r"^- (.+)$", re.MULTILINE)
+_COUNT_ROW = re.compile(r"^\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
+
+
+@record
+class Card(Record):
+    """Where a data set comes from, what it holds, and what to beware of.
+
+    Parameters
+    ----------
+    name : str
+        As `load_data` takes it.
+    title, task, source, licence : str
+        What it is, what is asked of a model, where its bytes come from, and on which terms.
+    counts : mapping of str to int
+        Rows of each label in the whole set, before it is split.
+    grouped_by : str
+        What a group is; empty if rows are independent.
+    draws : int
+        How many fixed splits are stored; 0 if it is split when loaded.
+    body : str
+        The card as written, in Markdown.
+    """
+
+    name: str
+    title: str
+    task: str = fact("Task")
+    source: str = fact("Source")
+    licence: str = fact("Licence")
+    counts: Mapping[str, int]
+    grouped_by: str = fact("Grouped by", lambda group: group or "nothing: rows are independent", default="")
+    draws: int = fact("Split", lambda n: f"{n} fixed draws" if n else "drawn when loaded, by seed", default=0)
+    body: str = fact("Beware", lambda body: " ".join(_CAVEAT.findall(body.partition("## Caveats")[2])), default="")
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in the whole set."""
+        return sum(self.counts.values())
+
+    def summary(self) -> str:
+        return f"{self.name}: {self.title}; {count(self.n_rows)} rows in {len(self.counts)} classes."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        labels = pd.DataFrame({"Label": self.counts.keys(), "Rows": map(count, self.counts.values())})
+        return [("What it is", self.facts("", "In words")), ("Rows per label in the whole set", labels)]
+
+    def picture(self) -> tuple[Figure, str]:
+        return label_bars(self.counts, "rows")
+
+
+def label_bars(counts: Mapping[str, int], what: str, shown: int | None = None) -> tuple[Figure, str]:
+    """Return a bar for each label, the largest on top, and the sentence that describes the picture.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Rows of each label.
+    what : str
+        What is counted.
+    shown : int, optional
+        Of more labels than this, only the largest are drawn.
+    """
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1])[:shown]
+    (first, most), (last, fewest) = ranked[0], ranked[-1]
+    alt = f"{what.capitalize()} per label: from {count(most)} ({shorten(first)}) to {count(fewest)} ({shorten(last)})."
+    return plots.bars(*zip(*ranked, strict=True), label=what).figure, alt
+
+
+class DataSets(Record, dict):
+    """The named sets: a `Card` by its name."""
+
+    def summary(self) -> str:
+        return f"{len(self)} data sets can be loaded by name."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        rows = [(c.name, c.task, count(c.n_rows), len(c.counts), c.grouped_by or "–") for c in self.values()]
+        return [("Data sets", pd.DataFrame(rows, columns=["Name", "Task", "Rows", "Classes", "Grouped by"]))]
+
+
+def data_sets() -> DataSets:
+    """Return the cards of all sets that `load_data` knows by name; nothing is fetched.
+
+    >>> data_sets()["health/diagnoses"].draws
+    3
+    """
+    return DataSets((name, _card(name)) for name in sources.catalog()["data"])
+
+
+@functools.cache
+def _card(name: str) -> Card:
+    entry = sources.catalog()["data"][name]
+    body = (sources.data_root() / "cards" / f"{name.replace('/', '-')}.md").read_text(encoding="utf-8")
+    pin = sources.catalog()["files"][entry["files"]]
+    counts = {label: int(n.replace(",", "")) for label, n in _COUNT_ROW.findall(body)}
+    told = {field: value for field, value in entry.items() if field in Card.__dataclass_fields__}
+    told["source"] = f"{pin['wheel']} {pin['version']}; {entry['source']}"
+    return Card(name=name, counts=counts, body=body, **told)
 
 
 def parse(name: str) -> Rows:
@@ -40,15 +137,10 @@ def parse(name: str) -> Rows:
     """
     entry = sources.catalog()["data"][name]
     table = _PARSERS[name](sources.fetch(entry["files"]))
-    label_names = list(entry.get("chapters", {}).values()) or sorted(set(table["label"]))
+    names = list(entry.get("chapters", {}).values()) or sorted(set(table["label"]))
+    labels, groups = table["label"].map(names.index), table["group"] if entry.get("grouped_by") else None
     return Rows(
-        name="all",
-        texts=tuple(table["text"]),
-        labels=table["label"].map(label_names.index),
-        label_names=label_names,
-        groups=tuple(table["group"]) if entry.get("grouped_by") else None,
-        ids=tuple(table["id"]),
-        source=name,
+        name="all", texts=table["text"], labels=labels, label_names=names, groups=groups, ids=table["id"], source=name
     )
 
 
@@ -71,7 +163,7 @@ def _diagnoses(folder: Path) -> pd.DataFrame:
             code, notes = diagnosis.findtext("name", ""), diagnosis.findall("inclusionTerm/note")
             rows.append((code, diagnosis.findtext("desc"), label, code[:3]))
             rows += [(f"{code}#{k}", note.text, label, code[:3]) for k, note in enumerate(notes, start=1)]
-    return distinct(pd.DataFrame(rows, columns=_COLUMNS).dropna())
+    return distinct(pd.DataFrame(rows, columns=["id", "text", "label", "group"]).dropna())
 
 
 def _front_matter(archive: Path) -> pd.DataFrame:
@@ -128,14 +220,13 @@ def _electronics(folder: Path) -> pd.DataFrame:
 def _merchants(folder: Path) -> pd.DataFrame:
     # The standard leaves 3000 to 3999 to the networks; their own ranges say what they use them for.
     ranges = pd.concat([_table(folder / f"{whose}_ranges.csv") for whose in ("private", "iso18245")]).to_dict("records")
-    rows = []
-    for network in ("iso18245_official", "visa", "mastercard", "amex", "alipay", "stripe", "usda"):
-        table = _table(folder / f"{network}_list.csv")
-        for code, text, again in zip(table["MCC"], table["DESCRIPTION"], table.groupby("MCC").cumcount(), strict=True):
-            label = next(r["DESCRIPTION"] for r in ranges if r["MCC START"] <= code <= r["MCC END"])
-            number = f"#{again + 1}" if again else ""
-            rows.append((f"{network.split('_')[0]}-{code}{number}", text.strip(), label, code))
-    table = pd.DataFrame(rows, columns=_COLUMNS)
+    networks = ("iso18245_official", "visa", "mastercard", "amex", "alipay", "stripe", "usda")
+    table = pd.concat([_table(folder / f"{n}_list.csv").assign(network=n.split("_")[0]) for n in networks])
+    codes = table["MCC"]
+    labels = [next(r["DESCRIPTION"] for r in ranges if r["MCC START"] <= c <= r["MCC END"]) for c in codes]
+    again = table.groupby(["network", "MCC"]).cumcount().map(lambda n: f"#{n + 1}" if n else "")
+    ids, texts = table["network"] + "-" + codes + again, table["DESCRIPTION"].str.strip()
+    table = pd.DataFrame({"id": ids, "text": texts, "label": labels, "group": codes})
     return distinct(table[~table["label"].str.startswith("Reserved")])
 
 

@@ -1,7 +1,5 @@
 """Rows inside and outside the kind of text that a model was tuned on: official descriptions, and other wordings."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

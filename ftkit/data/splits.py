@@ -1,7 +1,5 @@
 """Train, valid and test rows as one record, proven not to leak: `Splits`, with its folds and its smaller versions."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -10,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ftkit.data.cards import Card, label_bars
 from ftkit.data.rows import PARTS, Rows
-from ftkit.data.splitting import allocate, at_most, normalised, one_hot, units
+from ftkit.data.sets import Card, label_bars
+from ftkit.data.splitting import allocate, at_most, normalised, one_hot, units, wording
 from ftkit.display import Record, count, record, shorten
 from ftkit.findings import Finding, FtkitError
 
@@ -53,18 +51,21 @@ class Splits(Record):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        seen: dict[tuple[str, str], str] = {}
         # Not part.name: rows taken out of train by hand are still called train, wherever they are put.
-        for name, part in zip(PARTS, self.parts, strict=True):
+        parts = dict(zip(PARTS, self.parts, strict=True))
+        for name, part in parts.items():
             if not len(part):
                 raise ValueError(f"Splits.{name} of {self.name!r} has no rows; each split needs at least one")
             if (part.kind, part.label_names) != (self.kind, self.label_names):
                 raise ValueError(f"Splits.{name} of {self.name!r} differs from train in kind or label names")
-            keys = [("id", i) for i in part.ids] + [("text", normalised(t)) for t in part.texts]
-            for key in dict.fromkeys(keys + [("group", g) for g in part.groups or ()]):
-                if (other := seen.setdefault(key, name)) != name:
-                    what = f"The {key[0]} {shorten(key[1], 60)!r} of {self.name!r} is in both {other} and {name}"
-                    raise FtkitError("FT021", f"{what}; remove it from one of them, or let ftkit split the rows.")
+        for what, key in (("id", str), ("text", wording), ("group", str)):
+            seen: dict[str, str] = {}
+            for name, part in parts.items():
+                for value in getattr(part, f"{what}s") or ():
+                    if (other := seen.setdefault(key(value), name)) != name:
+                        shown = shorten(normalised(value) if what == "text" else value, 60)
+                        told = f"The {what} {shown!r} of {self.name!r} is in both {other} and {name}"
+                        raise FtkitError("FT021", f"{told}; remove it from one of them, or let ftkit split the rows.")
 
     @property
     def parts(self) -> tuple[Rows, Rows, Rows]:
@@ -88,7 +89,7 @@ class Splits(Record):
 
     n_classes = n_labels  # the name that the literature of single labels uses
 
-    def limit(self, per_class: int, seed: int = 0) -> Splits:
+    def limit(self, per_class: int, seed: int = 0) -> "Splits":
         """Return splits with at most about `per_class` train rows a label; the test rows stay as they are.
 
         Valid shrinks in proportion, to no fewer than 5 rows a label where it has them. With one seed, fewer rows are
@@ -108,7 +109,7 @@ class Splits(Record):
         few = {name: at_most(one_hot(getattr(self, name).labels, self.n_labels), n, seed) for name, n in caps.items()}
         return replace(self, **{name: getattr(self, name).take(at) for name, at in few.items()})
 
-    def folds(self, k: int = 5, repeats: int = 1, seed: int = 0) -> Iterator[Splits]:
+    def folds(self, k: int = 5, repeats: int = 1, seed: int = 0) -> Iterator["Splits"]:
         """Yield `k` splits, each testing another fold of all rows; a repeat tests every row once.
 
         Folds are stratified and keep groups whole. Of the other rows, the same share becomes valid as in these splits.
@@ -140,18 +141,12 @@ class Splits(Record):
 
     def joined(self) -> Rows:
         """Return the rows of all three splits as one, train first and test last."""
-        grouped = all(p.groups is not None for p in self.parts)
-        return replace(
-            self.train,
-            name="all",
-            texts=sum((p.texts for p in self.parts), ()),
-            labels=np.concatenate([p.labels for p in self.parts]),
-            groups=sum((p.groups for p in self.parts), ()) if grouped else None,
-            ids=sum((p.ids for p in self.parts), ()),
-            _opened=[0],
-        )
+        texts, groups, ids = (sum((getattr(p, k) or () for p in self.parts), ()) for k in ("texts", "groups", "ids"))
+        groups = groups if all(p.groups is not None for p in self.parts) else None
+        labels = np.concatenate([p.labels for p in self.parts])
+        return replace(self.train, name="all", texts=texts, labels=labels, groups=groups, ids=ids, _opened=[0])
 
-    def shuffled(self, seed: int = 0) -> Splits:
+    def shuffled(self, seed: int = 0) -> "Splits":
         """Return the same rows dealt out at random, their groups forgotten: what a leak looks like.
 
         Most tutorials split like this. Near-copies then stand on both sides, and the score rises for the wrong
@@ -167,7 +162,7 @@ class Splits(Record):
         part_of = allocate(one_hot(every.labels, self.n_labels), units(every.texts), shares, seed)
         return replace(self, name=f"{self.name}, shuffled", seed=seed, **every.dealt(part_of))
 
-    def without(self, ids: Iterable[str]) -> Splits:
+    def without(self, ids: Iterable[str]) -> "Splits":
         """Return splits that lack the rows of these ids: near-duplicates, rows that nobody can label.
 
         Parameters

@@ -4,12 +4,12 @@ Pure functions of texts, labels and groups. Two rows that share a text (normalis
 is given as a whole to the part that lacks its labels most, so that a split leaks nothing and stays balanced.
 """
 
-from __future__ import annotations
-
+import hashlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 
 def normalised(text: str) -> str:
@@ -23,6 +23,16 @@ def normalised(text: str) -> str:
     return " ".join(folded.split())
 
 
+def wording(text: str) -> str:
+    """Return a short hash of `text` normalised: texts that count as equal have one wording, however long they are.
+
+    >>> len(wording("a")), wording("Fracture") == wording(" fracture")
+    (32, True)
+    """
+    # A text may hold half a surrogate pair, which UTF-8 cannot write.
+    return hashlib.blake2b(normalised(text).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 def one_hot(labels: np.ndarray, n_labels: int) -> np.ndarray:
     """Return labels as an (n, n_labels) array of 0 and 1; labels of kind "multiple" already are one."""
     return labels.astype(np.uint8) if labels.ndim == 2 else np.eye(n_labels, dtype=np.uint8)[labels]
@@ -34,24 +44,18 @@ def units(texts: Sequence[str], groups: Sequence[str] | None = None) -> np.ndarr
     >>> units(["a", "A ", "b", "c"], ["1", "2", "2", "3"]).tolist()
     [0, 0, 0, 1]
     """
-    same_text = _numbers(normalised(t) for t in texts)
+    same_text = pd.factorize(np.array([wording(t) for t in texts], dtype=object))[0]
     if groups is None or not len(texts):
         return same_text
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    same_group = _numbers(groups)
+    same_group = pd.factorize(np.array(groups, dtype=object))[0]
     n_groups = same_group.max() + 1
     edges = (np.ones(len(texts)), (same_group, n_groups + same_text))
     nodes = n_groups + same_text.max() + 1
     component = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)[1]
     return np.unique(component[same_group], return_inverse=True)[1]
-
-
-def _numbers(values: Iterable[str]) -> np.ndarray:
-    # Not np.unique: an array of text is as wide as the longest, and one text of a megabyte would fill the memory.
-    number: dict[str, int] = {}
-    return np.array([number.setdefault(value, len(number)) for value in values], dtype=np.int64)
 
 
 def allocate(wanted: np.ndarray, unit: np.ndarray, shares: Sequence[float], seed: int, floor: int = 1) -> np.ndarray:
