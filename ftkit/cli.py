@@ -1,7 +1,5 @@
 """The command line `ftkit tour · doctor · fetch`, thin as paper: each verb calls one public function."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import sys
@@ -22,7 +20,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         The words after `ftkit`; by default those of this process.
     """
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="ftkit", description="A pretrained model, your data, and a plan.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    tour = verbs.add_parser("tour", help="run the first lesson from start to end; write its page and figures to build/")
+    tour.set_defaults(verb=_tour)
+
+    doctor = verbs.add_parser("doctor", help="say what this machine can do: cores, memory, versions, fastest dtype")
+    doctor.add_argument("--network", action="store_true", help="also find out whether the Hub can be reached")
+    doctor.set_defaults(verb=_doctor)
+
+    fetch = verbs.add_parser("fetch", help="bring pinned models and data into the cache")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"sets to fetch (default: {' '.join(FIRST_LESSON)})")
+    fetch.add_argument("--all", action="store_true", help="fetch every pinned set")
+    fetch.set_defaults(verb=_fetch)
+
+    arguments = parser.parse_args(argv)
     try:
         arguments.verb(arguments)
     except FtkitError as error:
@@ -51,21 +64,3 @@ def _fetch(arguments: argparse.Namespace) -> None:
     names = tuple(sources.catalog()["files"]) if arguments.all else tuple(arguments.names) or FIRST_LESSON
     sources.fetch_all(names)
     print(sources.status())
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ftkit", description="A pretrained model, your data, and a plan.")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-
-    tour = verbs.add_parser("tour", help="run the first lesson from start to end; write its page and figures to build/")
-    tour.set_defaults(verb=_tour)
-
-    doctor = verbs.add_parser("doctor", help="say what this machine can do: cores, memory, versions, fastest dtype")
-    doctor.add_argument("--network", action="store_true", help="also find out whether the Hub can be reached")
-    doctor.set_defaults(verb=_doctor)
-
-    fetch = verbs.add_parser("fetch", help="bring pinned models and data into the cache")
-    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"sets to fetch (default: {' '.join(FIRST_LESSON)})")
-    fetch.add_argument("--all", action="store_true", help="fetch every pinned set")
-    fetch.set_defaults(verb=_fetch)
-    return parser

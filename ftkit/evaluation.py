@@ -4,8 +4,6 @@ Where a set has groups (all wordings of one disease category, all notices of one
 so they are not independent evidence. Intervals and tests then resample whole groups, not rows.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence

@@ -5,8 +5,6 @@ learner made, not what the learner says: each criterion looks at the weights, th
 of them opens *test*.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import field
 from importlib import util

@@ -4,8 +4,6 @@ Each rule compares one number out of the run with one named threshold, and says 
 chosen so that what passes them can be seen in the picture by eye; none of them was fitted to results.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import NamedTuple

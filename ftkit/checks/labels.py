@@ -1,7 +1,5 @@
 """Labels that look wrong, found by cross-validation; and noise put in on purpose, to see what it finds (lesson 02)."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import replace
 

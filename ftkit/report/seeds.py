@@ -3,8 +3,6 @@
 However many are trained, only one model is in memory at a time.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any

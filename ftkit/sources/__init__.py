@@ -4,8 +4,6 @@
 lands in the cache is the same to the bit, or it does not land there. Nothing that is fetched is imported or run.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

@@ -3,8 +3,6 @@
 Each function fills a folder with a pinned set, every byte of it checked, or raises `Failed` with the reason.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fnmatch
 import hashlib
