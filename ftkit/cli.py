@@ -21,7 +21,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         The words after `ftkit`; by default those of this process.
     """
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="ftkit", description="A pretrained model, your data, and a plan.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    tour = verbs.add_parser("tour", help="run the first lesson from start to end; write its page and figures to build/")
+    tour.set_defaults(verb=_tour)
+
+    doctor = verbs.add_parser("doctor", help="say what this machine can do: cores, memory, versions, fastest dtype")
+    doctor.add_argument("--network", action="store_true", help="also find out whether the Hub can be reached")
+    doctor.set_defaults(verb=_doctor)
+
+    fetch = verbs.add_parser("fetch", help="bring pinned models and data into the cache")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"sets to fetch (default: {' '.join(FIRST_LESSON)})")
+    fetch.add_argument("--all", action="store_true", help="fetch every pinned set")
+    fetch.set_defaults(verb=_fetch)
+
+    run = verbs.add_parser("run", help="carry out a recipe; several processes share it under `accelerate launch`")
+    run.add_argument("recipe", help="a TOML file, as Recipe.save writes it")
+    run.add_argument("--out", metavar="DIR", help="a folder for checkpoints and for the run")
+    run.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR, if there is one")
+    run.add_argument("--track", action="append", default=[], metavar="NAME", help="tell a tracker, such as tensorboard")
+    run.set_defaults(verb=_run)
+
+    arguments = parser.parse_args(argv)
     try:
         arguments.verb(arguments)
     except FtkitError as error:
@@ -60,28 +82,3 @@ def _run(arguments: argparse.Namespace) -> None:
     run = training.fit(*recipe.load(), recipe.plan, out=arguments.out, resume=arguments.resume, track=arguments.track)
     if int(os.environ.get("RANK", 0)) == 0:
         print(run.summary())
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ftkit", description="A pretrained model, your data, and a plan.")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-
-    tour = verbs.add_parser("tour", help="run the first lesson from start to end; write its page and figures to build/")
-    tour.set_defaults(verb=_tour)
-
-    doctor = verbs.add_parser("doctor", help="say what this machine can do: cores, memory, versions, fastest dtype")
-    doctor.add_argument("--network", action="store_true", help="also find out whether the Hub can be reached")
-    doctor.set_defaults(verb=_doctor)
-
-    fetch = verbs.add_parser("fetch", help="bring pinned models and data into the cache")
-    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"sets to fetch (default: {' '.join(FIRST_LESSON)})")
-    fetch.add_argument("--all", action="store_true", help="fetch every pinned set")
-    fetch.set_defaults(verb=_fetch)
-
-    run = verbs.add_parser("run", help="carry out a recipe; several processes share it under `accelerate launch`")
-    run.add_argument("recipe", help="a TOML file, as Recipe.save writes it")
-    run.add_argument("--out", metavar="DIR", help="a folder for checkpoints and for the run")
-    run.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR, if there is one")
-    run.add_argument("--track", action="append", default=[], metavar="NAME", help="tell a tracker, such as tensorboard")
-    run.set_defaults(verb=_run)
-    return parser

@@ -78,8 +78,7 @@ def size(n_bytes: float) -> str:
     """
     for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if n_bytes >= limit:
-            value = n_bytes / limit
-            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+            return f"{n_bytes / limit:.{0 if n_bytes >= 10 * limit else 1}f} {unit}"
     return f"{n_bytes:.0f} B"
 
 
@@ -187,6 +186,13 @@ class Record:
 
         told = [(f.metadata["label"], f.metadata["told"](getattr(self, f.name))) for f in fields(self) if f.metadata]
         return pd.DataFrame(told, columns=columns)
+
+    def found(self, *columns: str) -> list[tuple[str, pd.DataFrame]]:
+        """Return a table of a record's `findings` as `tables` does: code, title and message; none if there are none."""
+        import pandas as pd
+
+        told = [(f.code, f.title, f.message) for f in self.findings]
+        return [("Findings", pd.DataFrame(told, columns=columns))] if told else []
 
     def __repr__(self) -> str:
         return "\n\n".join([self.summary(), *(table_text(frame, caption) for caption, frame in self.tables())])

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 @functools.cache
 def catalogue() -> Mapping[str, Mapping[str, str]]:
     """Return every known finding by its code; each has `title`, `cause`, `consequence` and `fix`."""
-    text = (Path(__file__).parent / "findings.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
 
 
 @record
@@ -70,8 +69,7 @@ class FtkitError(Exception):
     """
 
     def __init__(self, code: str, message: str) -> None:
-        self.code = _known(code)
-        self.message = message
+        self.code, self.message = _known(code), message
         super().__init__(f"{code} {message} (More: ft.explain({code!r}))")
 
     def __reduce__(self) -> tuple:

@@ -13,7 +13,7 @@ import tiny
 import torch
 
 from ftkit import baseline, tasks
-from ftkit.baseline.probes import STRENGTHS, BlockProbes
+from ftkit.baseline import STRENGTHS, BlockProbes
 from ftkit.data import Rows, Splits
 from ftkit.evaluation import evaluate
 from ftkit.findings import FtkitError

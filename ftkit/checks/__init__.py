@@ -4,9 +4,8 @@ A check never changes anything and never stops a run: it hands back a `Checked`,
 `findings` say the same. What a code means, `ft.explain` tells.
 """
 
-from ftkit.checks.checked import Checked, check_baselines, check_data
+from ftkit.checks.checked import Checked, check_baselines, check_data, token_lengths
 from ftkit.checks.curves import read_curve
 from ftkit.checks.labels import flip_labels, label_issues
-from ftkit.checks.lengths import token_lengths
 
 __all__ = ["Checked", "check_baselines", "check_data", "flip_labels", "label_issues", "read_curve", "token_lengths"]

@@ -28,11 +28,7 @@ from ftkit.doctor.limits import cpu_quota, memory_bytes, n_cores, n_threads, pea
 from ftkit.findings import Finding
 from ftkit.sources import cache_root
 
-__all__ = [
-    "Machine", "doctor", "fastest_dtype", "measured_speed", "n_threads", "peak_rss_bytes", "rss_bytes",
-    "versions",
-]  # fmt: skip
-
+__all__ = ["Machine", "doctor", "fastest_dtype", "n_threads", "peak_rss_bytes", "rss_bytes", "versions"]
 
 PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub", "datasets", "numpy", "scikit-learn")
 
@@ -90,14 +86,9 @@ class Machine(Record):
         return f"This machine trains with {threads}, {free}, fastest in {self.fastest_dtype}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        tables = [
-            ("This machine", self.facts("What", "How much")),
-            ("Versions", pd.DataFrame(self.versions.items(), columns=["Package", "Version"])),
-        ]
-        if self.findings:
-            found = [(f.code, f.title, f.message) for f in self.findings]
-            tables.insert(0, ("Findings", pd.DataFrame(found, columns=["Code", "Finding", "Here"])))
-        return tables
+        of_packages = pd.DataFrame(self.versions.items(), columns=["Package", "Version"])
+        facts = ("This machine", self.facts("What", "How much"))
+        return [*self.found("Code", "Finding", "Here"), facts, ("Versions", of_packages)]
 
 
 def doctor(*, network: bool = False) -> Machine:

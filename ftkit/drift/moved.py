@@ -68,11 +68,11 @@ class Drift(Record):
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         groups = self.groups
-        shown = groups[["group", "planned"]].assign(**{"weights moved": groups["weights_moved"].map(_moved)})
+        shown = groups[["group", "planned"]].assign(**{"weights moved": groups["weights_moved"].map(in_words)})
         shown["CKA with the base"] = [_digits(c, exact=1) for c in groups["cka"]]
         shown["CKA by chance"] = [_digits(c) for c in groups["cka_chance"]]
         shown["attention shift"] = [_digits(a, exact=0) for a in groups["attention_shift"]]
-        told = self.layers.assign(moved=self.layers["weights_moved"].map(_moved))
+        told = self.layers.assign(moved=self.layers["weights_moved"].map(in_words))
         wide = told.pivot(index="group", columns="layer", values="moved").fillna("")
         wide = wide.loc[self.layers["group"].unique(), [layer for layer in _LAYERS if layer in wide]].reset_index()
         return [("What moved, group by group (the input comes first)", shown), ("Weights moved, by layer", wide)]
@@ -91,7 +91,8 @@ class Drift(Record):
 _LAYERS = ("word pieces", "positions", "sentence kinds", "projection", "attention", "feed-forward", "norms", "new")
 
 
-def _moved(share: float) -> str:
+def in_words(share: float) -> str:
+    """Return a relative change of weights in percent; what is exactly zero is said to be so."""
     return f"{100 * share:.3g} %" if share else "0 (exactly)"
 
 
@@ -237,24 +238,21 @@ def shifts(base: Base, tuned: torch.nn.Module, texts: Sequence[str]) -> pd.DataF
     """
     ids = sorted(base.tokenize(texts), key=len)
     views = [_looking(encoder) for encoder in (base.encoder, tuned)]
-    stages: tuple[list, list] = ([], [])
-    moved, n_tokens = [], 0
+    before, after, moved = [], [], []
     for start in range(0, len(ids), _BATCH):
         batch = base.batch(ids[start : start + _BATCH])
         real = batch["attention_mask"].bool()
         with torch.inference_mode():
             outs = [view(**batch, output_hidden_states=True, output_attentions=True) for view in views]
-        for kept, out in zip(stages, outs, strict=True):
+        for kept, out in zip((before, after), outs, strict=True):
             kept.append(torch.stack([pool_tokens(h, real, base.pooling) for h in out.hidden_states]))
         pairs = zip(*(out.attentions or () for out in outs), strict=True)
         moved.append([attention_shift(a, b)[real].sum().item() for a, b in pairs])
-        n_tokens += int(real.sum())
-    before, after = (torch.cat(kept, dim=1).float().numpy() for kept in stages)  # (stages, texts, hidden)
+    before, after = (torch.cat(kept, dim=1).float().numpy() for kept in (before, after))  # (stages, texts, hidden)
     other = np.random.default_rng(0).permutation(len(ids))
     alike = [(linear_cka(x, y), linear_cka(x, y[other])) for x, y in zip(before, after, strict=True)]
-    attention = np.sum(moved, axis=0) / n_tokens if outs[0].attentions else np.nan
     shift = pd.DataFrame(alike, columns=["cka", "cka_chance"]).assign(attention_shift=np.nan)
-    shift.loc[1:, "attention_shift"] = attention
+    shift.loc[1:, "attention_shift"] = np.sum(moved, axis=0) / sum(map(len, ids)) if outs[0].attentions else np.nan
     return shift
 
 

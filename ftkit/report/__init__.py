@@ -1,7 +1,5 @@
 """`compare` and its verdict: what tuning bought, and whether that is more than noise (lesson 08)."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np
@@ -81,7 +79,7 @@ class Comparison(Record):
             return CANNOT_TELL
         return BETTER if low > 0 else WORSE
 
-    def changed(self, n: int = 3, *, to: str = "right") -> Changed:
+    def changed(self, n: int = 3, *, to: str = "right") -> "Changed":
         """Return rows whose answer changed, the most confident first.
 
         Parameters
