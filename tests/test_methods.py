@@ -16,7 +16,7 @@ from ftkit.findings import FtkitError
 from ftkit.plan import Plan, verify
 from ftkit.pretrained import group_parameters
 from ftkit.training import make_optimizer, set_modes
-from ftkit.training.ends import how_far
+from ftkit.training.events import how_far
 from ftkit.training.feed import frozen_prefix
 
 NEW = ("lora", "rslora", "dora", "ia3", "adapter")

@@ -12,7 +12,7 @@ import tiny
 from ftkit import cli, training
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
-from ftkit.record import Recipe, recipe
+from ftkit.record import Recipe, folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = Plan(train=("head", "block 2"), rates={"block 2": 3e-4}, epochs=2, patience=3, class_weight="balanced", seed=7)
@@ -22,8 +22,8 @@ PLAN = Plan(train=("head", "block 2"), rates={"block 2": 3e-4}, epochs=2, patien
 def tiny_loads(monkeypatch):
     """Stands in for loading by name: the names are told, and what comes is tiny."""
     asked = {}
-    monkeypatch.setattr(recipe, "load_pretrained", lambda name="minilm", **how: asked.update(base=name) or tiny.base())
-    monkeypatch.setattr(recipe, "load_data", lambda source, *, text=None: asked.update(data=source) or tiny.splits())
+    monkeypatch.setattr(folder, "load_pretrained", lambda name="minilm", **how: asked.update(base=name) or tiny.base())
+    monkeypatch.setattr(folder, "load_data", lambda source, *, text=None: asked.update(data=source) or tiny.splits())
     return asked
 
 

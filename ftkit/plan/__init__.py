@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ftkit import methods
 from ftkit.display import Record
 from ftkit.findings import FtkitError
-from ftkit.plan import fields
-from ftkit.plan.preview import Preview, moves, verify
+from ftkit.plan.preview import Preview, checked, moves, verify
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +138,7 @@ class Plan(Record):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in fields.checked(self).items():
+        for name, value in checked(self).items():
             object.__setattr__(self, name, value)
 
     def __hash__(self) -> int:

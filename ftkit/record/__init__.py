@@ -19,8 +19,7 @@ from ftkit.evaluation import Evaluation
 from ftkit.findings import Finding
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
-from ftkit.record.folder import NAME, identity, load, read_tensors, save, write_tensors
-from ftkit.record.recipe import Recipe
+from ftkit.record.folder import NAME, Recipe, identity, load, read_tensors, save, write_tensors
 
 __all__ = [
     "NAME", "Predictions", "Recipe", "Run", "environment", "identity", "load", "read_tensors", "save", "write_tensors",

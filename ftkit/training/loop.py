@@ -13,8 +13,7 @@ from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record import Run, environment
-from ftkit.training.ends import held, how_far
-from ftkit.training.events import Ended, Event
+from ftkit.training.events import Ended, Event, held, how_far
 from ftkit.training.feed import Feed
 from ftkit.training.ranks import Ranks
 from ftkit.training.state import Checkpoints, State, whole
