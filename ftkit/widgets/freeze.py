@@ -48,7 +48,6 @@ class FreezePanel(Panel):
         super().__init__(data.name)
         self.base, self.data = base, data
         self._start = start = plan or Plan(train="top 1")
-        self._calibration = forecast.calibrate(base, data)
         groups = [*base.groups, "head"]
         self._presets = self._offer(groups)
         self._tensors, self._following = start.tensors, False
@@ -116,7 +115,7 @@ class FreezePanel(Panel):
     @property
     def estimate(self) -> forecast.Estimate:
         """The first estimate of the plan's cost on this machine."""
-        return forecast.estimate(self.base, self.data, self.value, self._calibration)
+        return forecast.estimate(self.base, self.data, self.value, calibrate=False)
 
     def _offer(self, groups: list[str]) -> dict[str, tuple[str, Any, str | None, tuple[str, ...]]]:
         """Return what the list offers: by its key the words, `train`, `tensors`, and the groups that may then move."""
