@@ -15,8 +15,6 @@ from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record import Run
 
-__all__ = ["PEAK_ERROR", "Estimate", "Estimates", "estimate", "estimates", "fitting"]
-
 #: How far a time can be from its forecast, as a share of it: for measured steps, about twice the root of the mean
 #: square over the plans of `python -m benchmarks.forecast`; and for steps that are only counted.
 MEASURED_ERROR, COUNTED_ERROR = 0.25, 1 / 3
@@ -57,12 +55,8 @@ class Estimate(Record):
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """The low and the high end of `train_s`, `peak_bytes` and `energy_wh`."""
-        errors = {
-            "train_s": self.error,
-            "peak_bytes": PEAK_ERROR,
-            "energy_wh": math.hypot(self.error, costs.watts()[1]),
-        }
-        return {name: (getattr(self, name) / (1 + e), getattr(self, name) * (1 + e)) for name, e in errors.items()}
+        errors = zip(_UNITS, (self.error, PEAK_ERROR, math.hypot(self.error, costs.watts()[1])), strict=True)
+        return {name: (getattr(self, name) / (1 + e), getattr(self, name) * (1 + e)) for name, e in errors}
 
     def told(self, name: str) -> str:
         """Return one of the three in words, with its range."""
@@ -71,8 +65,7 @@ class Estimate(Record):
 
     def summary(self) -> str:
         time, memory, energy = map(self.told, _UNITS)
-        drawn = f"at {costs.watts()[0]:.0f} W, {energy}"
-        return f"Roughly {time}, {memory} of memory and, {drawn} for {self.plan.code()} here."
+        return f"Roughly {time}, {memory} of memory, {energy} (at {costs.watts()[0]:.0f} W) for {self.plan.code()}."
 
     def beside(self, run: Run) -> pd.DataFrame:
         """Return a table of this forecast and what a run took, and by how many percent the forecast was off.
@@ -102,8 +95,7 @@ class Estimates(Record):
 
     def summary(self) -> str:
         ranked = sorted(self.estimates, key=lambda e: e.train_s)
-        told = [f"{e.plan.words}: about {e.told('train_s')}" for e in (ranked[0], ranked[-1])]
-        return f"{'; '.join(told)}."
+        return "; ".join(f"{e.plan.words}: about {e.told('train_s')}" for e in (ranked[0], ranked[-1])) + "."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         both = zip(self.estimates, self.n_trained, strict=True)
@@ -170,7 +162,7 @@ def estimate(base: Base, data: Splits, plan: Plan, *, calibrate: bool = True) ->
         train_s += forward_s * (1 - kept) * (n_rows - n_train) * (1 + (epoch == 1))  # the start is scored, too
     error = math.hypot(MEASURED_ERROR, 2 * train_s.std() / train_s.mean()) if calibrate else COUNTED_ERROR
     doctor.give_back_memory()
-    peak = costs.peak_bytes(base, data, plan, costs.longest(base, data))
+    peak = costs.peak_bytes(base, data, plan)
     return Estimate(plan=plan, train_s=float(train_s.mean()), peak_bytes=peak, error=error)
 
 
@@ -199,11 +191,10 @@ def fitting(
         FT066, if the plan does not fit and is not to shrink, or if nothing fits.
     """
     limit = limit_bytes or doctor.rss_bytes() + doctor.memory_bytes()[1]
-    n_tokens = costs.longest(base, data)
-    peak = costs.peak_bytes(base, data, plan, n_tokens)
+    peak = costs.peak_bytes(base, data, plan)
     if peak * (1 - doubt) <= limit:
         return plan
-    near = next((p for p in _smaller(base, plan) if costs.peak_bytes(base, data, p, n_tokens) <= limit), None)
+    near = next((p for p in _smaller(base, plan) if costs.peak_bytes(base, data, p) <= limit), None)
     if near and shrink:
         return near
     nearest = f"The nearest plan that fits is {near.code()}" if near else "Not even training the top alone would fit"

@@ -3,10 +3,10 @@
 A batch is measured as a short one and a long one; what was measured once in a process is remembered.
 """
 
-import functools
 import timeit
 import weakref
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ SAMPLE = 256
 #: Watts for each thread, where codecarbon is not installed: processors of laptops and of servers draw 5 to 20.
 WATTS_A_THREAD = 10.0
 #: What a run holds beside what can be counted: libraries that it loads, and the work space of their kernels.
-WORKSPACE_BYTES = 60_000_000
+WORKSPACE_BYTES = 40_000_000
 
 _known: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple, np.ndarray]] = weakref.WeakKeyDictionary()
 
@@ -57,8 +57,8 @@ def build_s(base: Base, ids: list[list[int]], n_rows: int, plan: Plan, stage: Se
     prefix = cache.Prefix(base=base, depth=below, pooled=stage[0] == "head", dtype=plan.dtype)
     lengths, n = np.unique([prefix.length(len(i)) for i in cache.missing(prefix, ids)], return_counts=True)
     rows = cache.ROWS * np.ceil(n * n_rows / len(ids) / cache.ROWS)  # in batches of one length, filled up
-    typical = rows @ lengths / np.mean([base.padded(len(i)) for i in ids])
-    return forward_s(base, ids, plan.dtype) * typical * below / (below + crossed)
+    typical = rows @ lengths / np.mean([base.padded(len(i)) for i in ids]) * below / (below + crossed)
+    return forward_s(base, ids, plan.dtype) * typical
 
 
 def row_s(base: Base, data: Splits, ids: list[list[int]], plan: Plan, stage: Sequence[str]) -> np.ndarray:
@@ -97,18 +97,18 @@ def _seconds(base: Base, key: tuple, ids: list[list[int]], n_rows: int, prepare:
     batches = [ids[start : start + n_rows] for start in range(len(ids) % n_rows, len(ids), n_rows)]
     n_tokens = [base.padded(len(batch[-1])) for batch in batches]
     both = [len(batches) // 4, 3 * len(batches) // 4]
-    known, key = _known.setdefault(base.encoder, {}), (*key, n_rows, *(n_tokens[i] for i in both))
+    key = (*key, torch.get_num_threads(), n_rows, *(n_tokens[i] for i in both))
+    known = _known.setdefault(base.encoder, {})
     if key not in known:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             call = prepare()
             call(batches[both[0]])  # the first call also sets things up
-            calls = [functools.partial(call, batches[i]) for i in both]
-            rounds = np.array([[timeit.timeit(call, number=1) for call in calls] for _ in range(REPEATS)])
-        known[key] = rounds.mean(axis=1) / n_rows
+            rounds = [[timeit.timeit(partial(call, batches[i]), number=1) for i in both] for _ in range(REPEATS)]
+        known[key] = np.mean(rounds, axis=1) / n_rows
     return known[key] * np.mean(n_tokens) / np.mean([n_tokens[i] for i in both])
 
 
-@functools.cache
+@lru_cache
 def watts() -> tuple[float, float]:
     """Return the power that this machine draws at work, and how far it can be off, as a share of it.
 
@@ -126,20 +126,17 @@ def watts() -> tuple[float, float]:
     return 3.6e6 * told.energy_consumed / told.duration, 0.4
 
 
-def longest(base: Base, data: Splits) -> int:
-    """Return the tokens of the longest row, as found among the 16 with most characters."""
-    texts = sorted((*data.train.texts, *data.valid.texts), key=len)[-16:]
-    return max(map(len, base.tokenize([text[: 20 * base.max_tokens] for text in texts])))
-
-
-def peak_bytes(base: Base, data: Splits, plan: Plan, n_tokens: int) -> int:
-    """Return what this process will hold at its highest, if it runs a plan now, with texts of up to `n_tokens`.
+def peak_bytes(base: Base, data: Splits, plan: Plan) -> int:
+    """Return what this process will hold at its highest, if it runs a plan now.
 
     Beside what it holds: a copy of the model; for what trains a gradient, AdamW's two moments and the best weights so
     far; and what the backward pass needs of each token in each block that it crosses. Those are about ten vectors of
-    the hidden size, two of the inner size (four times as long), and three attention maps.
+    the hidden size, two of the inner size (four times as long), and three attention maps. The longest row, which
+    decides, is looked for among the 16 with most characters.
     """
-    preview, config, length = plan.preview(base, len(data.label_names)), base.encoder.config, base.padded(n_tokens)
+    preview, config = plan.preview(base, len(data.label_names)), base.encoder.config
+    texts = sorted((*data.train.texts, *data.valid.texts), key=len)[-16:]
+    length = base.padded(max(map(len, base.tokenize([text[: 20 * base.max_tokens] for text in texts]))))
     token = 4 * (18 * base.hidden_size + 3 * config.num_attention_heads * length)
     n_rows = -(-min(plan.batch_size, len(data.train)) // plan.accumulate)
     training = 4 * (3 + (plan.epochs > 1)) * preview.n_trained
