@@ -81,8 +81,8 @@ def main() -> None:
             f"{peak['measured'] / 1e6:5.0f} MB ({peak['error_percent']:+4.0f} %)   in {row['forecast_took_s']:.1f} s",
             flush=True,
         )
-    told = {"load_average": os.getloadavg()[0], "environment": environment("float32"), "plans": rows}
-    (RESULTS / "forecast.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        told = {"load_average": os.getloadavg()[0], "environment": environment("float32"), "plans": rows}
+        (RESULTS / "forecast.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,8 @@ def watts() -> tuple[float, float]:
         from codecarbon import OfflineEmissionsTracker
     except ImportError:
         return WATTS_A_THREAD * torch.get_num_threads(), 1.0
-    silent = {"save_to_file": False, "save_to_api": False, "log_level": "critical"}
+    # Its configuration file could have it write or send something. The country does not count: energy is asked for.
+    silent = {"output_methods": [], "electricitymaps_api_token": "", "log_level": "critical"}
     with OfflineEmissionsTracker(country_iso_code="USA", **silent) as tracker:
         doctor.measured_speed.__wrapped__()  # about a second of work
     told = tracker.final_emissions_data
