@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from ftkit.cache.parts import above, blocks_of, digest, up_to
-from ftkit.cache.shelf import ROWS, Shelf, make_room
+from ftkit.cache.shelf import ENTRY, ROWS, Shelf, make_room
 from ftkit.display import Record, record
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base, pool
 from ftkit.sources import cache_root
 
-__all__ = ["Activations", "Prefix", "above", "activations", "blocks_of", "digest"]
+__all__ = ["Activations", "Prefix", "above", "activations", "blocks_of", "digest", "missing"]
 
 
 @record
@@ -139,6 +139,18 @@ class Activations:
         return {"hidden": torch.from_numpy(hidden), "attention_mask": mask, "depth": self.prefix.depth}
 
 
+def missing(prefix: Prefix, ids: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """Return those of some tokenized texts that are not on disk; a look at the tables, without the checksums."""
+    kept = [np.frombuffer(table.read_bytes(), ENTRY)["key"] for table in prefix.folder.glob("*.table")]
+    there = np.isin(_keys(ids), np.concatenate(kept)) if kept else np.zeros(len(ids), bool)
+    return [tokens for tokens, found in zip(ids, there, strict=True) if not found]
+
+
+def _keys(ids: Sequence[Sequence[int]]) -> np.ndarray:
+    made = (hashlib.blake2b(np.asarray(i, np.int32).tobytes(), digest_size=16).digest() for i in ids)
+    return np.fromiter(made, "S16", len(ids))
+
+
 def activations(
     prefix: Prefix,
     ids: Sequence[Sequence[int]],
@@ -170,8 +182,7 @@ def activations(
     """
     from filelock import FileLock
 
-    made = (hashlib.blake2b(np.asarray(i, np.int32).tobytes(), digest_size=16).digest() for i in ids)
-    keys, first, numbers = np.unique(np.fromiter(made, "S16", len(ids)), return_index=True, return_inverse=True)
+    keys, first, numbers = np.unique(_keys(ids), return_index=True, return_inverse=True)
     folder = prefix.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)

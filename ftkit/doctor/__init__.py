@@ -24,11 +24,14 @@ from huggingface_hub import constants
 
 from ftkit import __version__
 from ftkit.display import Record, fact, record, size
-from ftkit.doctor.limits import cpu_quota, memory_bytes, n_cores, n_threads, peak_rss_bytes, rss_bytes
+from ftkit.doctor.limits import cpu_quota, give_back_memory, memory_bytes, n_cores, n_threads, peak_rss_bytes, rss_bytes
 from ftkit.findings import Finding
 from ftkit.sources import cache_root
 
-__all__ = ["Machine", "doctor", "fastest_dtype", "n_threads", "peak_rss_bytes", "rss_bytes", "versions"]
+__all__ = [
+    "Machine", "doctor", "fastest_dtype", "give_back_memory", "memory_bytes", "n_threads", "peak_rss_bytes",
+    "rss_bytes", "versions",
+]  # fmt: skip
 
 PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub", "datasets", "numpy", "scikit-learn")
 

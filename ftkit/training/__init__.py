@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from ftkit import record
+from ftkit import forecast, record
 from ftkit.data import Splits
+from ftkit.doctor import give_back_memory
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record import Run
@@ -15,7 +16,7 @@ from ftkit.training.events import Ended, Event, say_epochs
 from ftkit.training.loop import Loop
 from ftkit.training.ranks import Ranks
 from ftkit.training.state import Checkpoints
-from ftkit.training.steps import batches, better, give_back_memory, make_optimizer, rate_factor, set_modes, settled
+from ftkit.training.steps import batches, better, make_optimizer, rate_factor, set_modes, settled
 
 __all__ = [
     "Event", "batches", "better", "fit", "give_back_memory", "make_optimizer", "rate_factor", "say_epochs", "set_modes",
@@ -67,8 +68,9 @@ def fit(
     FtkitError
         FT051 if the plan names a group that the model lacks; FT067 if its method finds no place there; FT053 if a
         frozen weight moved; FT054 if nothing could be learned because the head is frozen at zero; FT057 if it was
-        stopped before there was anything to keep; FT080 if `out` cannot be written; FT081 if what is in `out` is
-        another run's, FT084 if it holds one already; FT083 if a tracker is not installed.
+        stopped before there was anything to keep; FT066 if it surely does not fit in memory; FT080 if `out` cannot be
+        written; FT081 if what is in `out` is another run's, FT084 if it holds one already; FT083 if a tracker is not
+        installed.
     """
     began = time.perf_counter()
     give_back_memory()
@@ -77,6 +79,8 @@ def fit(
     if checkpoints.ended:
         return record.load(checkpoints.folder, base, data)
     ranks = Ranks(track, checkpoints.folder)
+    if ranks.n == 1 and ranks.device.type == "cpu":  # what surely does not fit is not begun
+        forecast.fitting(base, data, plan, doubt=forecast.PEAK_ERROR)
     devices = [ranks.device] if ranks.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), ranks.tracking(plan.to_dict()):
         torch.manual_seed(plan.seed)

@@ -17,7 +17,7 @@ from ftkit.training.events import Ended, Event, held, how_far
 from ftkit.training.feed import Feed
 from ftkit.training.ranks import Ranks
 from ftkit.training.state import Checkpoints, State, whole
-from ftkit.training.steps import batches, better, give_back_memory, make_optimizer, rate_factor, set_modes
+from ftkit.training.steps import batches, better, make_optimizer, rate_factor, set_modes
 
 
 class Loop:
@@ -107,7 +107,7 @@ class Loop:
                 if self.checkpoints.folder and self.ranks.decide(self.checkpoints.due()):
                     self.checkpoint()
             mean = float(np.mean(state.losses[-len(dealt) :]))
-            give_back_memory()  # what the steps used would lie beside what validation uses
+            doctor.give_back_memory()  # what the steps used would lie beside what validation uses
             entry, proba = self._validate(epoch=state.epoch, train_loss=mean)
             state.history.append(entry)
             # An epoch's last step can spoil the weights without showing in any training loss.
@@ -202,7 +202,7 @@ class Loop:
         how = {"environment": state.environment, "cache": self.feed.report(), "stopped": stopped, "findings": found}
         run = Run(**asked, **became, **told, **cost, **how)
         del state, self.state
-        give_back_memory()
+        doctor.give_back_memory()
         return run
 
     def checkpoint(self) -> None:

@@ -1,7 +1,5 @@
 """The parts of the loop that are no loop: the rows of a step, the optimizer, the rate, and who is in training mode."""
 
-import contextlib
-import ctypes
 import math
 from collections.abc import Mapping, Sequence
 
@@ -95,12 +93,3 @@ def settled(plan: Plan) -> Plan:
 def better(new: Mapping[str, float], old: Mapping[str, float], monitor: str) -> bool:
     """Return whether one epoch's entry beats another's; equal is not better."""
     return new["valid_loss"] < old["valid_loss"] if monitor == "loss" else new[monitor] > old[monitor]
-
-
-def give_back_memory() -> None:
-    """Hand memory that was freed back to the system, where the C library (glibc) would keep it for later.
-
-    Without it, each run of a notebook starts on top of what the one before left behind, a few hundred megabytes.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another system, another C library
-        ctypes.CDLL(None).malloc_trim(0)

@@ -44,7 +44,6 @@ class FreezePanel(Panel):
         super().__init__(data.name)
         self.base, self.data = base, data
         self._start = start = plan or Plan(train="top 1")
-        self._calibration = forecast.calibrate(base, data)
         groups = [*base.groups, "head"]
         self._tensors, moves = start.tensors, start.resolve(groups)
 
@@ -103,7 +102,7 @@ class FreezePanel(Panel):
     @property
     def estimate(self) -> forecast.Estimate:
         """The first estimate of the plan's cost on this machine."""
-        return forecast.estimate(self.base, self.data, self.value, self._calibration)
+        return forecast.estimate(self.base, self.data, self.value, calibrate=False)
 
     def _offer(self, n: int) -> tuple[list[tuple[str, str]], str]:
         """Note what each key of the list means, out of `n` blocks; return the list, and the key to start at."""
