@@ -8,30 +8,13 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 #: Where each public name lives, in the order in which a learner meets them.
-_HOME = {
-    "load_pretrained": "pretrained",
-    "load_data": "data",
-    "Splits": "data",
-    "majority": "baseline",
-    "tfidf": "baseline",
-    "zero_shot": "baseline",
-    "probe": "baseline",
-    "Plan": "plan",
-    "estimate": "forecast",
-    "fit": "training",
-    "Run": "record",
-    "evaluate": "evaluation",
-    "Evaluation": "evaluation",
-    "cross_validate": "evaluation",
-    "compare": "report",
-    "scoreboard": "report",
-    "what_moved": "drift",
-    "freeze_proof": "drift",
-    "exercise": "exercises",
-    "explain": "findings",
-    "FtkitError": "findings",
-    "check_machine": "doctor",
-}
+_PLACES = """
+    pretrained.load_pretrained data.load_data data.Splits baseline.majority baseline.tfidf baseline.zero_shot
+    baseline.probe plan.Plan forecast.estimate training.fit record.Run evaluation.evaluate evaluation.Evaluation
+    evaluation.cross_validate report.compare report.scoreboard drift.what_moved drift.freeze_proof
+    exercises.exercise findings.explain findings.FtkitError doctor.check_machine
+"""
+_HOME = {name: room for room, name in (place.split(".") for place in _PLACES.split())}
 #: A function named like its own module would be hidden by it as soon as the module is imported.
 _RENAMED = {"check_machine": "doctor"}
 

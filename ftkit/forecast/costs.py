@@ -87,17 +87,8 @@ def row_s(base: Base, data: Splits, ids: list[list[int]], plan: Plan, stage: Seq
 
         return step
 
-    key = (
-        tuple(stage),
-        plan.tensors,
-        plan.method,
-        plan.rank,
-        plan.dtype,
-        plan.accumulate,
-        plan.cache,
-        data.kind,
-        len(data.label_names),
-    )
+    key = (tuple(stage), plan.tensors, plan.method, plan.rank, plan.dtype, plan.accumulate, plan.cache)
+    key += data.kind, len(data.label_names)
     return _seconds(base, key, ids, min(plan.batch_size, len(data.train)), prepared)
 
 

@@ -30,10 +30,7 @@ _CHOICES = {
     "monitor": ("accuracy", "macro_f1", "loss"),
     "class_weight": (None, "balanced"),
     "dtype": ("float32", "bfloat16", "auto"),
-    "gradual": (False, True),
-    "compile": (False, True),
-    "cache": (True, False),
-}
+} | dict.fromkeys(("gradual", "compile", "cache"), (False, True))
 _BOUNDS = {"warmup": (0, 1), "weight_decay": (0, 1), "layer_decay": (0.01, 1)}
 _BOUNDS |= {"clip": (1e-6, math.inf), "alpha": (0.01, 1e4)}
 
