@@ -19,7 +19,7 @@ from ftkit.display import Record
 BAD = "<img src=x onerror=alert(1)>"
 CORE = [
     "findings", "data.rows", "data.splits", "pretrained.base", "pretrained.pieces", "pretrained.looking", "evaluation",
-    "baseline", "baseline.probes", "plan", "record", "forecast", "report",
+    "baseline", "plan", "record", "forecast", "report",
 ]  # fmt: skip
 
 

@@ -118,9 +118,7 @@ def read_curve(run: Run) -> Reading:
     lowest point so far, as is done here. That this loss can rise while answers still get better is shown by C. Guo et
     al., On Calibration of Modern Neural Networks (ICML 2017).
     """
-    rules = _first_rules(run)
-    if not any(rule.speaks_up for rule in rules):  # otherwise the others would measure nothing
-        rules += _rules(run)
+    rules = _rules(run)
     fine = Rule(HEALTHY, True, "Training and valid loss both fell, and none of the signs of trouble showed.", "")
     verdict, _, found, meaning = next((rule for rule in rules if rule.speaks_up), fine)
     because = f"{found} {meaning}".strip()
@@ -129,20 +127,18 @@ def read_curve(run: Run) -> Reading:
     return Reading(name=run.name, history=run.history, best_epoch=run.best_epoch, **read)
 
 
-def _first_rules(run: Run) -> tuple[Rule, ...]:
+def _rules(run: Run) -> tuple[Rule, ...]:
     n_epochs, n_steps = len(run.history) - 1, len(run.losses)
     finite = np.isfinite([*run.losses, *(h["valid_loss"] for h in run.history)]).all()
     broken = not finite or any(f.code == "FT055" for f in run.findings)
     found = "A loss was not a finite number." if broken else "Every loss was a finite number."
     told = f"A direction needs at least {MIN_EPOCHS} epochs and {MIN_STEPS} steps."
     short = n_epochs < MIN_EPOCHS or n_steps < MIN_STEPS
-    return (
-        Rule(ERRATIC, broken, found, "One that is not means that the steps were far too large."),
-        Rule(TOO_SHORT, short, f"Epochs: {n_epochs}; steps: {n_steps}.", told),
-    )
+    first = Rule(ERRATIC, broken, found, "One that is not means that the steps were far too large.")
+    second = Rule(TOO_SHORT, short, f"Epochs: {n_epochs}; steps: {n_steps}.", told)
+    if broken or short:  # the others would measure nothing
+        return first, second
 
-
-def _rules(run: Run) -> tuple[Rule, ...]:
     valid = np.array([h["valid_loss"] for h in run.history])
     right = np.array([h["accuracy"] for h in run.history])
     lowest, n_rows = int(np.argmin(valid)), len(run.data.valid)
@@ -176,6 +172,8 @@ def _rules(run: Run) -> tuple[Rule, ...]:
     to_come = f"More epochs would take about {percent(to_gain)} off the loss on valid."
     falling = f"More than {percent(STILL_TO_GAIN)} means that it was still falling."
     return (
+        first,
+        second,
         Rule(ERRATIC, climb > CLIMB and in_errors > CLIMB_ERRORS, climbed, unrest),
         Rule(ERRATIC, back > RISE, came_back, wobble),
         Rule(ERRATIC, fell < LEARNED and right[-1] <= constant, alike, no_good),
