@@ -204,3 +204,31 @@ class Record:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+
+@record
+class Note(Record):
+    """A sentence or two, such as a hint, and code to read where there is some.
+
+    Parameters
+    ----------
+    text : str
+        The sentences.
+    code : str
+        Python that runs by itself; empty if there is none.
+    """
+
+    text: str
+    code: str = ""
+
+    def summary(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{self.text}\n\n{self.code}".strip()
+
+    def _repr_html_(self) -> str:
+        style = "overflow-x:auto;white-space:pre;padding:.6em;border:1px solid rgba(128,128,128,.3)"
+        # Code may have to be scrolled: it is reachable by Tab, or the keyboard could not scroll it.
+        code = f'<pre style="{style}" tabindex="0"><code>{escape(self.code)}</code></pre>' if self.code else ""
+        return f'<div class="ftkit"><p>{escape(self.text)}</p>{code}</div>'
