@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ftkit import plots, tasks
 from ftkit.display import Record, percent, record
 from ftkit.plan import Preview
-from ftkit.pretrained import Base, stages
+from ftkit.pretrained import Base
 from ftkit.pretrained.base import pool_tokens
 from ftkit.record import Run
 
@@ -119,7 +119,8 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
         every = run.data.valid.texts
         texts = [every[i] for i in np.linspace(0, len(every) - 1, min(N_TEXTS, len(every))).astype(int)]
     groups = tasks.classifier_groups(run.base)
-    shift = shifts(run.base, run.model.encoder, texts).set_axis(list(stages(run.base)))
+    blocks = [g for g in groups if g.startswith("block ")]
+    shift = shifts(run.base, run.model.encoder, texts).set_axis(["embeddings", *blocks])
     preview = run.plan.preview(run.base, run.model.head.out_features)
     before = {f"encoder.{n}": p for n, p in run.base.encoder.named_parameters()}
     after = dict(run.model.named_parameters())
