@@ -230,10 +230,9 @@ class BlockProbes(Record):
         where = f"The earliest stage that cannot be told from the best is {self.appears}."
         if self.appears == self.best != first:
             where = "Every earlier stage is worse by more than chance."
-        words = percent(self.scores[first].accuracy)
-        right = f"{words} of {len(best.rows)} {best.rows.name} rows right after the {first}"
+        right = f"{percent(self.scores[first].accuracy)} of {len(best.rows)} {best.rows.name} rows right"
         most = f"at most {percent(best.accuracy)} (after {self.best})"
-        return f"{self.name}, read after each stage: {right}, {most}. {where}"
+        return f"{self.name}, read after each stage: {right} after the {first}, {most}. {where}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         rows, before = [], None

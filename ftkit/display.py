@@ -132,13 +132,11 @@ def table_html(frame: pd.DataFrame, caption: str) -> str:
 def table_text(frame: pd.DataFrame, caption: str) -> str:
     """Return `frame` as aligned text under its caption: text to the left, numbers to the right."""
     cells = [[str(c) for c in frame.columns], *frame.map(lambda v: shorten(v, 60)).to_numpy().tolist()]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    numeric = [all(map(_is_figure, filter(None, column[1:]))) for column in zip(*cells, strict=True)]
-    lines = [
-        "  " + "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
-        for row in cells
-    ]
-    return "\n".join([caption, *lines])
+    columns = []
+    for column in zip(*cells, strict=True):
+        width, numeric = max(map(len, column)), all(map(_is_figure, filter(None, column[1:])))
+        columns.append([cell.rjust(width) if numeric else cell.ljust(width) for cell in column])
+    return "\n".join([caption, *("  " + "  ".join(row).rstrip() for row in zip(*columns, strict=True))])
 
 
 def figure_png(figure: Figure, dpi: int = 110) -> bytes:
@@ -206,3 +204,31 @@ class Record:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+
+@record
+class Note(Record):
+    """A sentence or two, such as a hint, and code to read where there is some.
+
+    Parameters
+    ----------
+    text : str
+        The sentences.
+    code : str
+        Python that runs by itself; empty if there is none.
+    """
+
+    text: str
+    code: str = ""
+
+    def summary(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{self.text}\n\n{self.code}".strip()
+
+    def _repr_html_(self) -> str:
+        style = "overflow-x:auto;white-space:pre;padding:.6em;border:1px solid rgba(128,128,128,.3)"
+        # Code may have to be scrolled: it is reachable by Tab, or the keyboard could not scroll it.
+        code = f'<pre style="{style}" tabindex="0"><code>{escape(self.code)}</code></pre>' if self.code else ""
+        return f'<div class="ftkit"><p>{escape(self.text)}</p>{code}</div>'

@@ -141,20 +141,18 @@ class Evaluation(Record):
 
     def summary(self) -> str:
         low, high = self.interval()
-        unit = f"resampling {self.units.max() + 1} groups" if self.rows.groups is not None else "resampling rows"
-        return (
-            f"{self.name}: {percent(self.accuracy)} of {len(self.rows)} {self.rows.name} rows right "
-            f"({self.level:.0%} interval {100 * low:.1f} to {100 * high:.1f}, {unit}); "
-            f"the {self.rows.name} rows were opened {'once' if self.opened == 1 else f'{self.opened} times'}."
-        )
+        units = f"{self.units.max() + 1} groups" if self.rows.groups is not None else "rows"
+        right = f"{self.name}: {percent(self.accuracy)} of {len(self.rows)} {self.rows.name} rows right"
+        interval = f"{self.level:.0%} interval {100 * low:.1f} to {100 * high:.1f}, resampling {units}"
+        opened = "once" if self.opened == 1 else f"{self.opened} times"
+        return f"{right} ({interval}); the {self.rows.name} rows were opened {opened}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         rows = [(name, getattr(self, metric), *self.interval(metric)) for metric, name in METRICS.items()]
         if self.rows.kind == "ordered":
             rows.append(("mean absolute error (ranks)", self.mean_absolute_error, np.nan, np.nan))
-        frame = pd.DataFrame(rows, columns=["metric", "value", "from", "to"])
-        shown = frame.map(lambda v: ("" if np.isnan(v) else f"{v:.3f}") if isinstance(v, float) else v)
-        return [(f"{self.name} on {self.rows.name}", shown)]
+        shown = [(name, *("" if np.isnan(v) else f"{v:.3f}" for v in values)) for name, *values in rows]
+        return [(f"{self.name} on {self.rows.name}", pd.DataFrame(shown, columns=["metric", "value", "from", "to"]))]
 
     def picture(self) -> tuple[Figure, str]:
         frame = self.per_class.sort_values("f1", ascending=False)
@@ -178,8 +176,7 @@ def resample_weights(n_units: int) -> np.ndarray:
 
 def interval_of(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Return the percentile interval of resampled values."""
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return tuple(np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]).tolist())
 
 
 def evaluate(predictor: Predictor | Sequence[Predictor], rows: Rows, *, name: str | None = None) -> Evaluation:

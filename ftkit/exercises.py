@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from ftkit.display import Record, count, escape, record
+from ftkit.display import Note, Record, count, record
 from ftkit.record import Run
 
 CONTENT = Path(__file__).resolve().parent.parent / "notebooks" / "exercises"
@@ -108,33 +108,6 @@ class Grade(Record):
 
 
 @record
-class Help(Record):
-    """A hint, or one way to solve an exercise.
-
-    Parameters
-    ----------
-    text : str
-        A sentence or two.
-    code : str
-        Python that runs by itself and assigns `run`, to be read after trying; empty for a hint.
-    """
-
-    text: str
-    code: str = ""
-
-    def summary(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return f"{self.text}\n\n{self.code}".strip()
-
-    def _repr_html_(self) -> str:
-        style = "overflow-x:auto;white-space:pre;padding:.6em;border:1px solid rgba(128,128,128,.3)"
-        code = f'<pre style="{style}" tabindex="0"><code>{escape(self.code)}</code></pre>' if self.code else ""
-        return f'<div class="ftkit"><p>{escape(self.text)}</p>{code}</div>'
-
-
-@record
 class Exercise(Record):
     """A task for the learner's own run.
 
@@ -182,18 +155,18 @@ class Exercise(Record):
         criteria = () if refused else tuple(_judge(criterion, run) for criterion in self.criteria)
         return Grade(lesson=self.lesson, criteria=criteria, refused=refused)
 
-    def hint(self) -> Help:
+    def hint(self) -> Note:
         """Return the next hint; each call gives one more."""
         n, last = len(self._told), len(self.hints)
         if n == last:
-            return Help(text=f"That was the last of {last} hints. task.solution() shows one way to do it.")
+            return Note(text=f"That was the last of {last} hints. task.solution() shows one way to do it.")
         self._told.append(self.hints[n])
-        return Help(text=f"Hint {n + 1} of {last}: {self.hints[n]}")
+        return Note(text=f"Hint {n + 1} of {last}: {self.hints[n]}")
 
-    def solution(self) -> Help:
-        """Return one way to solve it, as code to read and run."""
+    def solution(self) -> Note:
+        """Return one way to solve it, as code to read after trying, and to run; it assigns `run`."""
         text = "One way to do it. It runs by itself in an empty cell; other ways are as good."
-        return Help(text=text, code=self.solution_code.strip("\n"))
+        return Note(text=text, code=self.solution_code.strip("\n"))
 
     def summary(self) -> str:
         return f"Exercise {self.lesson}. {self.question} {self.least.summary()}"

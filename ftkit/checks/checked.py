@@ -60,8 +60,7 @@ class Checked(Record):
     findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "looked_for", tuple(sorted(set(self.looked_for))))
-        object.__setattr__(self, "findings", tuple(self.findings))
+        vars(self).update(looked_for=tuple(sorted(set(self.looked_for))), findings=tuple(self.findings))
         if unknown := sorted({f.code for f in self.findings} - set(self.looked_for)):
             raise ValueError(f"findings: {', '.join(unknown)} is not in looked_for={self.looked_for}")
 
@@ -128,13 +127,11 @@ def check_baselines(simple: Evaluation | Sequence[Evaluation], tuned: Evaluation
     several, found = [simple] if isinstance(simple, Evaluation) else list(simple), []
     for result in (compare(one, tuned) for one in several):
         low, high = result.interval()
-        told = (
-            f"{result.before.name} has {percent(result.before.accuracy)}, {tuned.name} {percent(tuned.accuracy)}: a "
-            f"change of {points(result.difference())} points (95 % interval {points(low)} to {points(high)}) on the "
-            f"{len(tuned.rows)} {tuned.rows.name} rows. {_WORSE if result.verdict == WORSE else _LEVEL}"
-        )
+        both = f"{result.before.name} has {percent(result.before.accuracy)}, {tuned.name} {percent(tuned.accuracy)}"
+        change = f"{points(result.difference())} points (95 % interval {points(low)} to {points(high)})"
+        told = f"{both}: a change of {change} on the {len(tuned.rows)} {tuned.rows.name} rows."
         if result.verdict != BETTER:
-            found.append(Finding(code="FT071", message=told))
+            found.append(Finding(code="FT071", message=f"{told} {_WORSE if result.verdict == WORSE else _LEVEL}"))
     opened = max(e.opened for e in (*several, tuned))
     if tuned.rows.name == "test" and opened > FEW_LOOKS:
         enough = f"{FEW_LOOKS} are enough for a few baselines, a tuned model and a second look at each."
@@ -179,20 +176,16 @@ class Lengths(Record):
         """FT029, if more than one text in twenty is cut."""
         if self.share_cut <= CUT_SHARE:
             return ()
-        told = (
-            f"{percent(self.share_cut)} of the {count(len(self.rows))} {self.rows.name} texts are longer than "
-            f"{self.max_tokens} tokens, and {percent(self.share_lost)} of all tokens are lost; "
-            f"{np.quantile(self.n_tokens, 0.95, method='inverted_cdf')} tokens would leave 95 % of the texts whole."
-        )
-        return (Finding(code="FT029", message=f"{self.rows.source or 'These rows'}: {told}"),)
+        cut = f"{percent(self.share_cut)} of the {count(len(self.rows))} {self.rows.name} texts are longer than"
+        lost = f"{self.max_tokens} tokens, and {percent(self.share_lost)} of all tokens are lost"
+        whole = f"{np.quantile(self.n_tokens, 0.95, method='inverted_cdf')} tokens would leave 95 % of the texts whole"
+        return (Finding(code="FT029", message=f"{self.rows.source or 'These rows'}: {cut} {lost}; {whole}."),)
 
     def summary(self) -> str:
         median, longest = int(np.median(self.n_tokens)), int(self.n_tokens.max())
-        return (
-            f"Half of the {count(len(self.rows))} {self.rows.name} texts have up to {count(median)} tokens, "
-            f"the longest has {count(longest)}. At {self.max_tokens} tokens, {percent(self.share_cut)} of the texts "
-            f"are cut and {percent(self.share_lost)} of all tokens are never read."
-        )
+        half = f"Half of the {count(len(self.rows))} {self.rows.name} texts have up to {count(median)} tokens"
+        cut = f"the longest has {count(longest)}. At {self.max_tokens} tokens, {percent(self.share_cut)} of the texts"
+        return f"{half}, {cut} are cut and {percent(self.share_lost)} of all tokens are never read."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         rows = []

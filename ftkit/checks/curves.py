@@ -118,9 +118,7 @@ def read_curve(run: Run) -> Reading:
     lowest point so far, as is done here. That this loss can rise while answers still get better is shown by C. Guo et
     al., On Calibration of Modern Neural Networks (ICML 2017).
     """
-    rules = _first_rules(run)
-    if not any(rule.speaks_up for rule in rules):  # otherwise the others would measure nothing
-        rules += _rules(run)
+    rules = _rules(run)
     fine = Rule(HEALTHY, True, "Training and valid loss both fell, and none of the signs of trouble showed.", "")
     verdict, _, found, meaning = next((rule for rule in rules if rule.speaks_up), fine)
     because = f"{found} {meaning}".strip()
@@ -129,20 +127,18 @@ def read_curve(run: Run) -> Reading:
     return Reading(name=run.name, history=run.history, best_epoch=run.best_epoch, **read)
 
 
-def _first_rules(run: Run) -> tuple[Rule, ...]:
+def _rules(run: Run) -> tuple[Rule, ...]:
     n_epochs, n_steps = len(run.history) - 1, len(run.losses)
     finite = np.isfinite([*run.losses, *(h["valid_loss"] for h in run.history)]).all()
     broken = not finite or any(f.code == "FT055" for f in run.findings)
     found = "A loss was not a finite number." if broken else "Every loss was a finite number."
     told = f"A direction needs at least {MIN_EPOCHS} epochs and {MIN_STEPS} steps."
     short = n_epochs < MIN_EPOCHS or n_steps < MIN_STEPS
-    return (
-        Rule(ERRATIC, broken, found, "One that is not means that the steps were far too large."),
-        Rule(TOO_SHORT, short, f"Epochs: {n_epochs}; steps: {n_steps}.", told),
-    )
+    one = Rule(ERRATIC, broken, found, "One that is not means that the steps were far too large.")
+    first = one, Rule(TOO_SHORT, short, f"Epochs: {n_epochs}; steps: {n_steps}.", told)
+    if broken or short:  # the others would measure nothing
+        return first
 
-
-def _rules(run: Run) -> tuple[Rule, ...]:
     valid = np.array([h["valid_loss"] for h in run.history])
     right = np.array([h["accuracy"] for h in run.history])
     lowest, n_rows = int(np.argmin(valid)), len(run.data.valid)
@@ -164,22 +160,21 @@ def _rules(run: Run) -> tuple[Rule, ...]:
         rose, why = HEALTHY, "but answers are better: it only grows too sure of itself, in its mistakes as well"
     climbed = f"Training loss climbed back by {percent(climb)} of where it began ({in_errors:.1f} standard errors)."
     unrest = f"More than {percent(CLIMB)} and {CLIMB_ERRORS:g} standard errors is more than the unrest of batches."
-    came_back = f"The loss on valid rose by {percent(back)} and came back down."
     wobble = f"More than {percent(RISE)} is more than a wobble."
     alike = f"At the end {percent(right[-1])} of valid are right; always the same class gets {percent(constant)}."
     no_good = f"No better than that, and less than {percent(LEARNED)} off training loss: the steps were far too large."
     since = f"Since epoch {lowest} the loss on valid rose by {percent(rise)}, and accuracy there changed by "
     since += f"{points(gained)} points (one standard error: {100 * one_error:.1f})."
-    counts = f"More than {percent(RISE)} counts as a rise, {why}."
     changed = f"From its first stretch to its last, training loss changed by {points(-fell)} %."
     too_little = f"A fall of less than {percent(LEARNED)} means that the steps were too small or too few."
     to_come = f"More epochs would take about {percent(to_gain)} off the loss on valid."
     falling = f"More than {percent(STILL_TO_GAIN)} means that it was still falling."
     return (
+        *first,
         Rule(ERRATIC, climb > CLIMB and in_errors > CLIMB_ERRORS, climbed, unrest),
-        Rule(ERRATIC, back > RISE, came_back, wobble),
+        Rule(ERRATIC, back > RISE, f"The loss on valid rose by {percent(back)} and came back down.", wobble),
         Rule(ERRATIC, fell < LEARNED and right[-1] <= constant, alike, no_good),
-        Rule(rose, rise > RISE, since, counts),
+        Rule(rose, rise > RISE, since, f"More than {percent(RISE)} counts as a rise, {why}."),
         Rule(UNDER, fell < LEARNED and not ended_low, changed, too_little),
         Rule(UNDER, to_gain > STILL_TO_GAIN, to_come, falling),
     )
@@ -194,9 +189,8 @@ def _training(run: Run) -> tuple[float, float, float, bool]:
     noise = float(np.median(np.abs(np.diff(losses)))) * 1.4826 / math.sqrt(2)
     error = noise * math.sqrt(2 / len(parts[-1]))  # of a difference of two stretches
     climb = float((means - np.minimum.accumulate(means)).max())
-    n_labels = 2 if run.data.kind == "multiple" else len(run.data.label_names)
     in_errors = climb / error if error else math.inf * climb if climb else 0.0
-    ended_low = bool(means[-1] < NEARLY_ALL * math.log(n_labels))
+    ended_low = bool(means[-1] < NEARLY_ALL * math.log(2 if run.data.kind == "multiple" else len(run.data.label_names)))
     return climb / means[0], in_errors, float(1 - means[-1] / means[0]), ended_low
 
 

@@ -57,8 +57,8 @@ class LabelIssues(Record):
         if not len(self.order):
             return ()
         told = f"{count(len(self.order))} of {count(len(self.rows))} {self.rows.name} labels look wrong"
-        where, first = self.rows.source or "These rows", f"most of all that of {self.ids[0]!r}"
-        return (Finding(code="FT090", message=f"{where}: {told}, {first}."),)
+        where = self.rows.source or "These rows"
+        return (Finding(code="FT090", message=f"{where}: {told}, most of all that of {self.ids[0]!r}."),)
 
     def summary(self) -> str:
         n, of = len(self.order), len(self.rows)

@@ -140,11 +140,9 @@ def measured_speed() -> tuple[float, float, float]:
 
     Measured once in a process, with `n_threads()`, for about a second.
     """
-    from torch import nn
-
     with torch.random.fork_rng(devices=[]):
         square, inputs = torch.randn(512, 512), torch.randn(512, 384)
-        layer = nn.Sequential(nn.Linear(384, 1536), nn.GELU(), nn.Linear(1536, 384))
+        layer = torch.nn.Sequential(torch.nn.Linear(384, 1536), torch.nn.GELU(), torch.nn.Linear(1536, 384))
 
     def step(autocast: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):

@@ -37,8 +37,7 @@ def n_threads(root: Path = _ROOT) -> int:
     True
     """
     wished = os.environ.get("OMP_NUM_THREADS", "")
-    limits = [n_cores(), cpu_quota(root)] + ([int(wished)] if wished.isdigit() else [])
-    return max(1, int(min(limits)))
+    return max(1, int(min(n_cores(), cpu_quota(root), int(wished) if wished.isdigit() else float("inf"))))
 
 
 def memory_bytes(root: Path = _ROOT) -> tuple[int, int]:

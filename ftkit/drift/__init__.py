@@ -83,8 +83,7 @@ def freeze_proof(run: Run) -> Proof:
         Its weights are compared with its base's; the head's change is the one that the run noted.
     """
     # Weights that went back to the start, or that gradual unfreezing had not reached, stand still for good reason.
-    names = list(run.optimized)
-    due = {g for epoch in range(1, run.best_epoch + 1) for g in run.plan.stage(names, epoch)}
+    due = {g for epoch in range(1, run.best_epoch + 1) for g in run.plan.stage(list(run.optimized), epoch)}
     return _proof(run.name, run.plan, run.base, run.model, run.optimized, run.moved["head"], due)
 
 

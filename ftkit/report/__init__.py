@@ -116,11 +116,10 @@ class Comparison(Record):
         unclear = verdict == CANNOT_TELL
         told = f"cannot tell {after} from {before}" if unclear else f"{after} is {verdict} than {before}"
         p = f"p = {self.p_value:.3f}" if self.p_value >= 0.001 else "p < 0.001"
-        return (
-            f"Verdict: {told}. Accuracy changed by {points(self.difference())} points "
-            f"({self.level:.0%} interval {points(low)} to {points(high)}, {p}) on the {len(self.before.rows)} rows."
-            f"{FEW_ROWS_ADVICE if unclear and len(self.before.rows) < 500 else ''}"
-        )
+        interval = f"{self.level:.0%} interval {points(low)} to {points(high)}"
+        changed = f"{points(self.difference())} points ({interval}, {p}) on the {len(self.before.rows)} rows."
+        advice = FEW_ROWS_ADVICE if unclear and len(self.before.rows) < 500 else ""
+        return f"Verdict: {told}. Accuracy changed by {changed}{advice}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         rows = []
@@ -132,11 +131,10 @@ class Comparison(Record):
         return [(f"{self.before.name} → {self.after.name}", frame)]
 
     def picture(self) -> tuple[Figure, str]:
-        ends = 100 * np.array([self.interval(metric) for metric in METRICS])
-        change = [100 * self.difference(metric) for metric in METRICS]
+        changes = 100 * np.array([(self.difference(metric), *self.interval(metric)) for metric in METRICS])
         label = f"change from {self.before.name} to {self.after.name} (points)"
-        ax = plots.intervals(list(METRICS.values()), change, *ends.T, label=label, reference=0)
-        low, high = ends[0]
+        ax = plots.intervals(list(METRICS.values()), *changes.T, label=label, reference=0)
+        _, low, high = changes[0]
         return ax.figure, f"The change in accuracy lies between {low:+.1f} and {high:+.1f} points; zero is no change."
 
 
@@ -193,10 +191,10 @@ class Scoreboard(Record):
         return [(f"On the same {len(first)} {first.name} rows (percent)", frame)]
 
     def picture(self) -> tuple[Figure, str]:
-        ends = 100 * np.array([e.interval() for e in self.evaluations])
-        names, right = [e.name for e in self.evaluations], [100 * e.accuracy for e in self.evaluations]
-        ax = plots.intervals(names, right, *ends.T, label="accuracy (%) with its 95% interval")
-        told = "; ".join(f"{name} {score:.1f} %" for name, score in zip(names, right, strict=True))
+        shares = 100 * np.array([(e.accuracy, *e.interval()) for e in self.evaluations])
+        names = [e.name for e in self.evaluations]
+        ax = plots.intervals(names, *shares.T, label="accuracy (%) with its 95% interval")
+        told = "; ".join(f"{e.name} {percent(e.accuracy)}" for e in self.evaluations)
         return ax.figure, f"Accuracy with intervals: {told}."
 
 

@@ -102,10 +102,10 @@ class Curve(Record):
     def _second_best(self) -> str:
         gap, ends = self.difference(self.best, self._second)
         lead = f"That is {100 * gap:.1f} points above the second best, {self._second}"
-        if ends is None and len(self.seeds) < 2:
-            return f"{lead}; one seed cannot tell whether that is more than the luck of a draw."
         if ends is None:
-            return f"{lead}; every seed gave the same difference, so they say nothing about luck."
+            one = "one seed cannot tell whether that is more than the luck of a draw"
+            alike = "every seed gave the same difference, so they say nothing about luck"
+            return f"{lead}; {one if len(self.seeds) < 2 else alike}."
         told = ", and the seeds can tell" if self.told_apart else "; the seeds cannot tell"
         return f"{lead}{told} them apart ({LEVEL:.0%} interval over the seeds {' to '.join(map(points, ends))})."
 
@@ -119,17 +119,16 @@ class Curve(Record):
 
     def frame(self) -> pd.DataFrame:
         """Return one row for each value and seed: `value`, `seed`, `score`, `seconds`."""
-        tried = [(value, seed) for value in self.values for seed in self.seeds]
-        frame = pd.DataFrame(tried, columns=["value", "seed"])
+        frame = pd.MultiIndex.from_product([self.values, self.seeds], names=["value", "seed"]).to_frame(index=False)
         return frame.assign(score=self.scores.ravel(), seconds=self.seconds.ravel())
 
     def picture(self) -> tuple[Figure, str]:
         told = "; ".join(f"{v}: {percent(m)}" for v, m in zip(self.values, self.means, strict=True))
         dashed = f" The dashed line is {self.reference[0]}." if self.reference else ""
         reference = self.reference and (self.reference[0], 100 * self.reference[1])
-        look = {"x_label": self.x_label, "label": "accuracy (%)", "reference": reference}
-        figure = plots.curve(self.values, 100 * self.scores, **look).figure
-        return figure, f"Each dot is one seed, the line their mean ({told}).{dashed}"
+        scores = 100 * self.scores
+        ax = plots.curve(self.values, scores, x_label=self.x_label, label="accuracy (%)", reference=reference)
+        return ax.figure, f"Each dot is one seed, the line their mean ({told}).{dashed}"
 
 
 def score_curve(

@@ -114,7 +114,9 @@ def fetch(name: str, *, routes: Sequence[str] | None = None, progress: bool = Tr
     >>> fetch("minilm") / "model.safetensors"  # doctest: +SKIP
     """
     pin, folder = _pin(name), _folder(name)
-    order = _order(routes)
+    order = tuple(routes or os.environ.get("FTKIT_ROUTES", "").replace(",", " ").split() or ROUTES)
+    if unknown := [route for route in order if route not in ROUTES]:
+        raise FtkitError("FT034", f"There is no route {unknown[0]!r}; the routes are {', '.join(ROUTES)}.")
     if order[0] == "cache" and _problem(folder, pin, verify) is None:
         return folder
     try:
@@ -161,13 +163,6 @@ def _pin(name: str) -> dict[str, Any]:
 
 def _folder(name: str) -> Path:
     return cache_root() / "files" / name
-
-
-def _order(routes: Sequence[str] | None) -> tuple[str, ...]:
-    wished = routes or os.environ.get("FTKIT_ROUTES", "").replace(",", " ").split() or ROUTES
-    if unknown := [route for route in wished if route not in ROUTES]:
-        raise FtkitError("FT034", f"There is no route {unknown[0]!r}; the routes are {', '.join(ROUTES)}.")
-    return tuple(wished)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ Each function fills a folder with a pinned set, every byte of it checked, or rai
 """
 
 import contextlib
-import fnmatch
 import hashlib
 import importlib.util
 import os
@@ -171,11 +170,8 @@ def _extract(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> 
 def _pack(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
     """Copy all files of a pattern into one zip, uncompressed: one file to open instead of tens of thousands."""
     place = PurePosixPath(member["pattern"])
-    infos = {}
-    for info in archive.infolist():
-        path = PurePosixPath(info.filename)
-        if path.parent == place.parent and fnmatch.fnmatchcase(path.name, place.name):
-            infos[path.name] = info
+    paths = {PurePosixPath(info.filename): info for info in archive.infolist()}
+    infos = {p.name: info for p, info in paths.items() if p.parent == place.parent and p.match(place.name)}
     if sum(info.file_size for info in infos.values()) > member["bytes"]:
         raise WrongBytes(f"{place} unpacks to more than the {count(member['bytes'])} bytes pinned")
     with zipfile.ZipFile(target, "w") as packed:
