@@ -5,8 +5,6 @@ to show: one sentence, tables with captions, and at most one picture with a sent
 This module decides *how*: in a terminal as text, in a notebook as HTML in which every value has been escaped.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -14,11 +12,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+import pandas as pd
+
+#: `matplotlib.figure.Figure`: matplotlib is imported only where something is drawn.
+Figure = Any
 
 #: Decorator of every record: frozen, keyword-only, shown by `Record`. Records holding arrays compare by identity.
 record = dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -176,15 +175,11 @@ class Record:
 
     def frame(self) -> pd.DataFrame:
         """Return the first table as a DataFrame, to be worked on."""
-        import pandas as pd
-
         tables = self.tables()
         return tables[0][1] if tables else pd.DataFrame()
 
     def facts(self, *columns: str) -> pd.DataFrame:
         """Return a table of the fields that are a `fact`, in their order: what each is called, and its value."""
-        import pandas as pd
-
         told = [(f.metadata["label"], f.metadata["told"](getattr(self, f.name))) for f in fields(self) if f.metadata]
         return pd.DataFrame(told, columns=columns)
 

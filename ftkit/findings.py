@@ -5,19 +5,15 @@ in `findings.toml`, so that lessons, checks and errors all tell it in the same w
 the code, and what was found here. `FtkitError` is a finding that cannot be worked around.
 """
 
-from __future__ import annotations
-
 import difflib
 import functools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from ftkit.display import Record, fact, record
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @functools.cache

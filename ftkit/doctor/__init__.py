@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import constants
+from torch import nn
 
 from ftkit import __version__
 from ftkit.display import Record, fact, record, size
@@ -146,8 +147,6 @@ def measured_speed() -> tuple[float, float, float]:
 
     Measured once in a process, with `n_threads()`, for about a second.
     """
-    from torch import nn
-
     with torch.random.fork_rng(devices=[]):
         square, inputs = torch.randn(512, 512), torch.randn(512, 384)
         layer = nn.Sequential(nn.Linear(384, 1536), nn.GELU(), nn.Linear(1536, 384))

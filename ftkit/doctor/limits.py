@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 _ROOT = Path("/")
 
 
@@ -42,8 +44,6 @@ def memory_bytes(root: Path = _ROOT) -> tuple[int, int]:
 
     The container's limit counts, or what the machine has; what is only kept to read files faster counts as free.
     """
-    import psutil
-
     machine = psutil.virtual_memory()
     limits = [(machine.total, machine.total - machine.available), *_memory_groups(root)]
     return min(limit for limit, _ in limits), max(0, min(limit - used for limit, used in limits))
@@ -51,8 +51,6 @@ def memory_bytes(root: Path = _ROOT) -> tuple[int, int]:
 
 def rss_bytes() -> int:
     """Return the memory this process holds now (its resident set)."""
-    import psutil
-
     return psutil.Process().memory_info().rss
 
 
@@ -62,8 +60,6 @@ def peak_rss_bytes() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     if os.name == "nt":
-        import psutil
-
         return psutil.Process().memory_info().peak_wset
     import resource
 

@@ -179,18 +179,16 @@ def _locked(folder: Path, progress: bool) -> Iterator[Path]:
     part = folder.with_name(f".{folder.name}.part")
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
-        lock.acquire(timeout=1)
+        held = lock.acquire(timeout=1)
     except Timeout:
         if progress:
             print(f"Another process is fetching {folder.name}; waiting for it.", file=sys.stderr)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held, contextlib.ExitStack() as after:
         shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
+        after.callback(shutil.rmtree, part, ignore_errors=True)
         part.mkdir()
         yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        lock.release()
 
 
 def _bring(name: str, folder: Path, part: Path, order: Sequence[str], progress: bool, verify: bool) -> Path:
