@@ -85,12 +85,9 @@ class Base(Record):
         """Return token ids as padded tensors `input_ids` and `attention_mask`, each of shape (batch, tokens)."""
 
         length = length or self.padded(max(map(len, ids)))
-        inputs = torch.full((len(ids), length), self.tokenizer.pad_token_id or 0)
-        mask = torch.zeros_like(inputs)
-        for row, tokens in enumerate(ids):
-            inputs[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-        return {"input_ids": inputs, "attention_mask": mask}
+        inputs = [[*row, *[self.tokenizer.pad_token_id or 0] * (length - len(row))] for row in ids]
+        mask = [[1] * len(row) + [0] * (length - len(row)) for row in ids]
+        return {"input_ids": torch.tensor(inputs), "attention_mask": torch.tensor(mask)}
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64, before_batch: Callable | None = None) -> np.ndarray:
         """Return one vector for each text, from the frozen encoder in evaluation mode; the last few calls are kept.

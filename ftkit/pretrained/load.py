@@ -3,12 +3,14 @@
 And its opposite: the same architecture with random weights, to see what is left when nothing was learned before.
 """
 
+import contextlib
 import copy
 import dataclasses
 import json
 from pathlib import Path
 
 import torch
+from transformers.utils import logging
 
 from ftkit import doctor, sources
 from ftkit.findings import FtkitError
@@ -123,20 +125,12 @@ def _refuse_unsafe(folder: Path, name: str) -> None:
         raise FtkitError("FT037", f"'{name}' has no tokenizer.json, vocab.txt or the like; copy its own there.")
 
 
-class _quiet:
+def _quiet() -> contextlib.ExitStack:
     """Keep transformers' progress bars and advice out of a lesson while a model loads; errors still come through."""
-
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self.level = logging.get_verbosity()
-        self.bars = logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *error: object) -> None:
-        from transformers.utils import logging
-
-        logging.set_verbosity(self.level)
-        if self.bars:
-            logging.enable_progress_bar()
+    after = contextlib.ExitStack()
+    after.callback(logging.set_verbosity, logging.get_verbosity())
+    if logging.is_progress_bar_enabled():
+        after.callback(logging.enable_progress_bar)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return after
