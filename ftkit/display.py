@@ -131,14 +131,12 @@ def table_html(frame: pd.DataFrame, caption: str) -> str:
 
 def table_text(frame: pd.DataFrame, caption: str) -> str:
     """Return `frame` as aligned text under its caption: text to the left, numbers to the right."""
-    cells = [[str(c) for c in frame.columns], *frame.map(lambda v: shorten(v, 60)).to_numpy().tolist()]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    numeric = [all(map(_is_figure, filter(None, column[1:]))) for column in zip(*cells, strict=True)]
-    lines = [
-        "  " + "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
-        for row in cells
-    ]
-    return "\n".join([caption, *lines])
+    columns = []
+    for heading, values in frame.items():
+        cells = [str(heading), *(shorten(v, 60) for v in values)]
+        justify = str.rjust if all(map(_is_figure, filter(None, cells[1:]))) else str.ljust
+        columns.append([justify(cell, max(map(len, cells))) for cell in cells])
+    return "\n".join([caption, *("  " + "  ".join(row).rstrip() for row in zip(*columns, strict=True))])
 
 
 def figure_png(figure: Figure, dpi: int = 110) -> bytes:

@@ -19,8 +19,7 @@ from ftkit.display import Record, fact, record
 @functools.cache
 def catalogue() -> Mapping[str, Mapping[str, str]]:
     """Return every known finding by its code; each has `title`, `cause`, `consequence` and `fix`."""
-    text = (Path(__file__).parent / "findings.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
 
 
 @record

@@ -91,14 +91,13 @@ class Machine(Record):
         return f"This machine trains with {threads}, {free}, fastest in {self.fastest_dtype}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        found = [(f.code, f.title, f.message) for f in self.findings]
         tables = [
+            ("Findings", pd.DataFrame(found, columns=["Code", "Finding", "Here"])),
             ("This machine", self.facts("What", "How much")),
             ("Versions", pd.DataFrame(self.versions.items(), columns=["Package", "Version"])),
         ]
-        if self.findings:
-            found = [(f.code, f.title, f.message) for f in self.findings]
-            tables.insert(0, ("Findings", pd.DataFrame(found, columns=["Code", "Finding", "Here"])))
-        return tables
+        return tables if found else tables[1:]
 
 
 def doctor(*, network: bool = False) -> Machine:

@@ -120,10 +120,10 @@ class Base(Record):
 
     def summary(self) -> str:
         blocks = sum(g.startswith("block ") for g in self.groups)
-        return (
-            f"{self.name}: a {self.encoder.config.model_type} encoder with {count(self.n_parameters)} parameters in "
-            f"{blocks} blocks; a text of up to {self.max_tokens} tokens becomes {self.hidden_size} numbers."
+        what = (
+            f"a {self.encoder.config.model_type} encoder with {count(self.n_parameters)} parameters in {blocks} blocks"
         )
+        return f"{self.name}: {what}; a text of up to {self.max_tokens} tokens becomes {self.hidden_size} numbers."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         sizes = group_sizes(self.encoder, self.groups)

@@ -46,7 +46,7 @@ def load_pretrained(name: str = "minilm", *, max_tokens: int | None = None, revi
     >>> base.encode(["Fracture of shaft of femur"]).shape  # doctest: +SKIP
     (1, 384)
     """
-    import transformers
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     # In a container torch sees the host's processors, and threads beyond one's share slow each other down.
     torch.set_num_threads(min(torch.get_num_threads(), doctor.n_threads()))
@@ -59,12 +59,11 @@ def load_pretrained(name: str = "minilm", *, max_tokens: int | None = None, revi
         origin = f"{name}@{commit}"
     _refuse_unsafe(folder, name)
     with _quiet():
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         extra = {"add_pooling_layer": False} if config.model_type in {"bert", "roberta"} else {}
-        encoder = transformers.AutoModel.from_pretrained(
-            folder, config=config, local_files_only=True, use_safetensors=True, dtype="float32", **extra
-        )
+        extra |= {"local_files_only": True, "use_safetensors": True}
+        encoder = AutoModel.from_pretrained(folder, config=config, dtype="float32", **extra)
     # sentence-transformers writes down how it pools; where nothing is written, the mean is the usual choice.
     written = folder / "1_Pooling" / "config.json"
     first_only = written.exists() and json.loads(written.read_text(encoding="utf-8")).get("pooling_mode_cls_token")

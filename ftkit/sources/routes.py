@@ -4,7 +4,6 @@ Each function fills a folder with a pinned set, every byte of it checked, or rai
 """
 
 import contextlib
-import fnmatch
 import functools
 import hashlib
 import importlib.util
@@ -160,19 +159,16 @@ def _extract(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> 
 
 def _pack(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
     """Copy all files of a pattern into one zip, uncompressed: one file to open instead of tens of thousands."""
-    place = PurePosixPath(member["pattern"])
-    infos = {}
-    for info in archive.infolist():
-        path = PurePosixPath(info.filename)
-        if path.parent == place.parent and fnmatch.fnmatchcase(path.name, place.name):
-            infos[path.name] = info
-    if sum(info.file_size for info in infos.values()) > member["bytes"]:
-        raise WrongBytes(f"{place} unpacks to more than the {count(member['bytes'])} bytes pinned")
+    place = f"/{member['pattern']}"  # from the root: what ends alike deeper down is not of the pattern
+    infos = [info for info in archive.infolist() if PurePosixPath(f"/{info.filename}").match(place)]
+    if sum(info.file_size for info in infos) > member["bytes"]:
+        raise WrongBytes(f"{member['pattern']} unpacks to more than the {count(member['bytes'])} bytes pinned")
     with zipfile.ZipFile(target, "w") as packed:
-        for name, info in sorted(infos.items()):
+        for info in sorted(infos, key=lambda info: info.filename):
+            file = zipfile.ZipInfo(PurePosixPath(info.filename).name)  # of a fixed date: same content, same zip
             with _plain(archive, info) as source:
-                packed.writestr(zipfile.ZipInfo(name), source.read())  # of a fixed date: same content, same zip
-    _check(target, member, str(place))
+                packed.writestr(file, source.read())
+    _check(target, member, member["pattern"])
 
 
 def _plain(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
