@@ -130,7 +130,7 @@ def doctor(*, network: bool = False) -> Machine:
         memory_limit_bytes=limit,
         memory_available_bytes=available,
         disk_free_bytes=free,
-        offline=_is_offline() if network else True if _told_offline() else None,
+        offline=_is_offline() if network else constants.HF_HUB_OFFLINE or None,
         gpu=gpu,
         float32_flops=float32,
         bfloat16_flops=bfloat16,
@@ -220,12 +220,8 @@ def _gpu() -> tuple[str | None, str | None]:
     return build, "Apple GPU" if torch.backends.mps.is_available() else None
 
 
-def _told_offline() -> bool:
-    return constants.HF_HUB_OFFLINE
-
-
 def _is_offline(limit_s: float = 2.0) -> bool:
-    if _told_offline():
+    if constants.HF_HUB_OFFLINE:
         return True
     answered = threading.Event()
     # A thread of its own, as looking up a name can hang for longer than any timeout that can be given.

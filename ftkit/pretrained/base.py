@@ -72,9 +72,8 @@ class Base(Record):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, special tokens included, cut to `max_tokens`."""
-        if not (texts := several(texts)):
-            return []
-        return self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        texts, cut = list(several(texts)), {"truncation": True, "max_length": self.max_tokens}
+        return self.tokenizer(texts, **cut)["input_ids"] if texts else []
 
     def padded(self, length: int, limit: int | None = None) -> int:
         """Return the length that texts of up to `length` tokens are padded to; `limit` is `max_tokens` by default."""
@@ -119,10 +118,8 @@ class Base(Record):
         return self._encoded[key]
 
     def summary(self) -> str:
-        blocks = sum(g.startswith("block ") for g in self.groups)
-        what = (
-            f"a {self.encoder.config.model_type} encoder with {count(self.n_parameters)} parameters in {blocks} blocks"
-        )
+        kind, blocks = self.encoder.config.model_type, sum(g.startswith("block ") for g in self.groups)
+        what = f"a {kind} encoder with {count(self.n_parameters)} parameters in {blocks} blocks"
         return f"{self.name}: {what}; a text of up to {self.max_tokens} tokens becomes {self.hidden_size} numbers."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:

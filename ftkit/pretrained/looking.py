@@ -40,10 +40,9 @@ class Nearest(Record):
     median: float
 
     def summary(self) -> str:
-        told = (
-            f"Of {count(self.n_all)} texts the nearest to {shorten(self.query)!r} is {shorten(self.texts[0])!r}, with a"
-        )
-        return f"{told} cosine similarity of {self.similarities[0]:.2f}; half of all texts are below {self.median:.2f}."
+        best = f"{shorten(self.texts[0])!r}, with a cosine similarity of {self.similarities[0]:.2f}"
+        told = f"Of {count(self.n_all)} texts the nearest to {shorten(self.query)!r} is {best}"
+        return f"{told}; half of all texts are below {self.median:.2f}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         columns = {"similarity": [f"{s:.2f}" for s in self.similarities], "text": list(map(shorten, self.texts))}
