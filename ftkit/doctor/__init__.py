@@ -13,7 +13,7 @@ import threading
 import time
 import timeit
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -156,16 +156,11 @@ def measured_speed() -> tuple[float, float, float]:
         loss.backward()
         layer.zero_grad()
 
-    steps = [functools.partial(step, autocast) for autocast in (False, True)]
-    products = [functools.partial(torch.matmul, s, s) for s in (square, square.bfloat16())]
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads())
-    try:
-        with torch.enable_grad():
-            slow, fast = _medians_s(steps)
-        float32, bfloat16 = 2 * 512**3 / _medians_s(products)
-    finally:
-        torch.set_num_threads(before)
+    with torch.enable_grad(), contextlib.ExitStack() as after:
+        after.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(n_threads())
+        slow, fast = _medians_s(step, (False, True))
+        float32, bfloat16 = 2 * 512**3 / _medians_s(lambda matrix: matrix @ matrix, (square, square.bfloat16()))
     return float32, bfloat16, slow / fast
 
 
@@ -193,11 +188,11 @@ def _remember(speedup: float) -> str:
     return fastest
 
 
-def _medians_s(functions: list[Callable[[], object]], budget_s: float = 0.3) -> np.ndarray:
-    """Return the median time of each function; they take turns, so that other work on the machine slows all alike."""
+def _medians_s(function: Callable, inputs: Sequence, budget_s: float = 0.3) -> np.ndarray:
+    """Return the median time for each input; they take turns, so that other work on the machine slows all alike."""
     turns, ends = [], time.perf_counter() + budget_s
     while len(turns) < 4 or time.perf_counter() < ends:
-        turns.append([timeit.timeit(function, number=1) for function in functions])
+        turns.append([timeit.timeit(functools.partial(function, i), number=1) for i in inputs])
     return np.median(turns[1:], axis=0)  # the first call also sets things up
 
 

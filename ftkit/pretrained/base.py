@@ -17,8 +17,7 @@ from ftkit.findings import FtkitError
 
 #: Lengths are padded to multiples of this, short ones to multiples of half of it: the CPU's kernels are built anew for
 #: every new shape, and few shapes are several times faster than many, for a few padding tokens more.
-PAD_TO = 8
-SHORT = 32
+PAD_TO, SHORT = 8, 32
 #: Vectors that a `Base` remembers (at 384 numbers each, 30 MB), so that probe and LP-FT encode the same texts once.
 KEPT_ROWS = 20_000
 _BLOCK = re.compile(r"(?:^|\.)(?:layer|layers|h|blocks?)\.(\d+)\.")

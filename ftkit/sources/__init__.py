@@ -77,9 +77,9 @@ def catalog() -> dict[str, Any]:
 
 def status() -> Status:
     """Return which pinned sets are in the cache; their content is not read again."""
-    pins = catalog()["files"].items()
-    sets = ((name, pin["bytes"], _problem(_folder(name), pin) is None, pin["licence"]) for name, pin in pins)
-    return Status(cache=cache_root(), sets=tuple(sets))
+    root, pins = cache_root(), catalog()["files"].items()
+    sets = ((name, pin["bytes"], _problem(root / "files" / name, pin) is None, pin["licence"]) for name, pin in pins)
+    return Status(cache=root, sets=tuple(sets))
 
 
 def fetch_all(names: Iterable[str]) -> dict[str, Path]:
@@ -113,8 +113,10 @@ def fetch(name: str, *, routes: Sequence[str] | None = None, progress: bool = Tr
     --------
     >>> fetch("minilm") / "model.safetensors"  # doctest: +SKIP
     """
-    pin, folder = _pin(name), _folder(name)
-    order = _order(routes)
+    pin, folder = _pin(name), cache_root() / "files" / name
+    order = routes or os.environ.get("FTKIT_ROUTES", "").replace(",", " ").split() or ROUTES
+    if unknown := [route for route in order if route not in ROUTES]:
+        raise FtkitError("FT034", f"There is no route {unknown[0]!r}; the routes are {', '.join(ROUTES)}.")
     if order[0] == "cache" and _problem(folder, pin, verify) is None:
         return folder
     try:
@@ -157,17 +159,6 @@ def _pin(name: str) -> dict[str, Any]:
     if name not in files:
         raise FtkitError("FT034", f"There is no pinned set named {name!r}; there are {', '.join(files)}.")
     return files[name]
-
-
-def _folder(name: str) -> Path:
-    return cache_root() / "files" / name
-
-
-def _order(routes: Sequence[str] | None) -> tuple[str, ...]:
-    wished = routes or os.environ.get("FTKIT_ROUTES", "").replace(",", " ").split() or ROUTES
-    if unknown := [route for route in wished if route not in ROUTES]:
-        raise FtkitError("FT034", f"There is no route {unknown[0]!r}; the routes are {', '.join(ROUTES)}.")
-    return tuple(wished)
 
 
 @contextlib.contextmanager

@@ -138,14 +138,11 @@ def _download(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> P
             pip.kill()  # does nothing to a process that has ended; after an interrupt, it ends here
     wheel = folder / pin["filename"]
     if pip.returncode or not wheel.is_file():
-        raise Failed(_complaint(log.read_text(encoding="utf-8", errors="replace")))
+        told = log.read_text(encoding="utf-8", errors="replace")
+        errors = re.findall(r"ERROR:(.*)", told) or told.strip().splitlines()[-1:] or ["nothing"]
+        unreachable = "the registry could not be reached; " if "Retrying (" in told else ""
+        raise Failed(f"{unreachable}pip says: {errors[0].strip()}")
     return wheel
-
-
-def _complaint(log: str) -> str:
-    errors = re.findall(r"ERROR:(.*)", log) or log.strip().splitlines()[-1:] or ["nothing"]
-    unreachable = "the registry could not be reached; " if "Retrying (" in log else ""
-    return f"{unreachable}pip says: {errors[0].strip()}"
 
 
 def _extract(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
