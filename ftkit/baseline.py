@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ftkit import plots, tasks
 from ftkit.data import Splits
-from ftkit.display import Record, percent, points, record
+from ftkit.display import Record, percent, points
 from ftkit.evaluation import Evaluation, interval_of
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base, hidden_states, stages
@@ -29,7 +29,6 @@ STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 SPREAD = 0.125
 
 
-@record
 class Baseline(Record):
     """A simple predictor.
 
@@ -190,7 +189,6 @@ def answered(model: Any, features: Any, data: Splits) -> np.ndarray:
     return proba
 
 
-@record
 class BlockProbes(Record):
     """What a linear head can read off each stage of a frozen model, on `valid`.
 

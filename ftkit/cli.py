@@ -21,29 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         The words after `ftkit`; by default those of this process.
     """
-    parser = argparse.ArgumentParser(prog="ftkit", description="A pretrained model, your data, and a plan.")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-
-    tour = verbs.add_parser("tour", help="run the first lesson from start to end; write its page and figures to build/")
-    tour.set_defaults(verb=_tour)
-
-    doctor = verbs.add_parser("doctor", help="say what this machine can do: cores, memory, versions, fastest dtype")
-    doctor.add_argument("--network", action="store_true", help="also find out whether the Hub can be reached")
-    doctor.set_defaults(verb=_doctor)
-
-    fetch = verbs.add_parser("fetch", help="bring pinned models and data into the cache")
-    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"sets to fetch (default: {' '.join(FIRST_LESSON)})")
-    fetch.add_argument("--all", action="store_true", help="fetch every pinned set")
-    fetch.set_defaults(verb=_fetch)
-
-    run = verbs.add_parser("run", help="carry out a recipe; several processes share it under `accelerate launch`")
-    run.add_argument("recipe", help="a TOML file, as Recipe.save writes it")
-    run.add_argument("--out", metavar="DIR", help="a folder for checkpoints and for the run")
-    run.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR, if there is one")
-    run.add_argument("--track", action="append", default=[], metavar="NAME", help="tell a tracker, such as tensorboard")
-    run.set_defaults(verb=_run)
-
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     try:
         arguments.verb(arguments)
     except FtkitError as error:
@@ -53,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tour(arguments: argparse.Namespace) -> None:
+    """run the first lesson from start to end; write its page and figures to build/"""
     tools = Path(__file__).resolve().parents[1] / "tools"
     if not (tools / "lessons.py").is_file():
         raise FtkitError("FT001", "The lessons, and what runs them, are in a clone of ftkit, not in the package.")
@@ -61,12 +40,14 @@ def _tour(arguments: argparse.Namespace) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
+    """say what this machine can do: cores, memory, versions, fastest dtype"""
     from ftkit.doctor import doctor
 
     print(doctor(network=arguments.network))
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
+    """bring pinned models and data into the cache"""
     from ftkit import sources
 
     names = tuple(sources.catalog()["files"]) if arguments.all else tuple(arguments.names) or FIRST_LESSON
@@ -75,6 +56,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    """carry out a recipe; several processes share it under `accelerate launch`"""
     from ftkit import training
     from ftkit.record import Recipe
 
@@ -82,3 +64,21 @@ def _run(arguments: argparse.Namespace) -> None:
     run = training.fit(*recipe.load(), recipe.plan, out=arguments.out, resume=arguments.resume, track=arguments.track)
     if int(os.environ.get("RANK", 0)) == 0:
         print(run.summary())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ftkit", description="A pretrained model, your data, and a plan.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    parsers = []
+    for verb in (_tour, _doctor, _fetch, _run):
+        parsers.append(verbs.add_parser(verb.__name__[1:], help=verb.__doc__))
+        parsers[-1].set_defaults(verb=verb)
+    _, doctor, fetch, run = parsers
+    doctor.add_argument("--network", action="store_true", help="also find out whether the Hub can be reached")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"sets to fetch (default: {' '.join(FIRST_LESSON)})")
+    fetch.add_argument("--all", action="store_true", help="fetch every pinned set")
+    run.add_argument("recipe", help="a TOML file, as Recipe.save writes it")
+    run.add_argument("--out", metavar="DIR", help="a folder for checkpoints and for the run")
+    run.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR, if there is one")
+    run.add_argument("--track", action="append", default=[], metavar="NAME", help="tell a tracker, such as tensorboard")
+    return parser

@@ -14,14 +14,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, dataclass_transform
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-#: Decorator of every record: frozen, keyword-only, shown by `Record`. Records holding arrays compare by identity.
-record = dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+
+def record(cls: type, **settings: bool) -> type:
+    """Make a class a frozen, keyword-only dataclass; as some hold arrays, two are equal only if they are one."""
+    return dataclass(**{"frozen": True, "kw_only": True, "repr": False, "eq": False} | settings)(cls)
 
 
 def fact(label: str, told: Callable[[Any], object] = str, **settings: Any) -> Any:
@@ -131,11 +133,11 @@ def table_html(frame: pd.DataFrame, caption: str) -> str:
 
 def table_text(frame: pd.DataFrame, caption: str) -> str:
     """Return `frame` as aligned text under its caption: text to the left, numbers to the right."""
-    cells = [[str(c) for c in frame.columns], *frame.map(lambda v: shorten(v, 60)).to_numpy().tolist()]
     columns = []
-    for column in zip(*cells, strict=True):
-        width, numeric = max(map(len, column)), all(map(_is_figure, filter(None, column[1:])))
-        columns.append([cell.rjust(width) if numeric else cell.ljust(width) for cell in column])
+    for heading, values in frame.items():
+        cells = [str(heading), *(shorten(v, 60) for v in values)]
+        justify = str.rjust if all(map(_is_figure, filter(None, cells[1:]))) else str.ljust
+        columns.append([justify(cell, max(map(len, cells))) for cell in cells])
     return "\n".join([caption, *("  " + "  ".join(row).rstrip() for row in zip(*columns, strict=True))])
 
 
@@ -152,12 +154,17 @@ def figure_html(figure: Figure, alt: str) -> str:
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}"><p><small>{escape(alt)}</small></p>'
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False, frozen_default=True)
 class Record:
     """What every record of ftkit can do: say itself in a sentence, list its tables, draw its picture.
 
-    A subclass overrides `summary` and, where it has them, `tables` and `picture`. Nothing is computed before a
-    record is shown, and showing it never changes it.
+    A subclass is a dataclass by being one: frozen, keyword-only, compared by identity, or as it says in its head. It
+    overrides `summary` and, where it has them, `tables` and `picture`. Nothing is computed before a record is shown,
+    and showing it never changes it.
     """
+
+    def __init_subclass__(cls, **settings: bool) -> None:
+        record(cls, **settings)
 
     def summary(self) -> str:
         """One sentence that says what this is, with its most important number."""
@@ -206,7 +213,6 @@ class Record:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
-@record
 class Note(Record):
     """A sentence or two, such as a hint, and code to read where there is some.
 

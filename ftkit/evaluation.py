@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ftkit import plots, tasks
 from ftkit.data import Rows, Splits
 from ftkit.data.splitting import one_hot
-from ftkit.display import Record, percent, record
+from ftkit.display import Record, percent
 
 #: Metrics of an `Evaluation`: attribute and name.
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
@@ -29,7 +29,6 @@ class Predictor(Protocol):
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
-@record
 class Evaluation(Record):
     """The answers of one predictor, or of several trained alike, on the same rows; and what they are worth.
 

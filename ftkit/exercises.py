@@ -14,13 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-from ftkit.display import Note, Record, count, record
+from ftkit.display import Note, Record, count
 from ftkit.record import Run
 
 CONTENT = Path(__file__).resolve().parent.parent / "notebooks" / "exercises"
 
 
-@record
 class Criterion(Record):
     """One thing that an exercise asks for, and what was found in a run.
 
@@ -39,7 +38,6 @@ class Criterion(Record):
     found: str
 
 
-@record
 class Least(Record):
     """The smallest run that an exercise takes seriously: a check that passes on a smoke run teaches nothing.
 
@@ -73,7 +71,6 @@ class Least(Record):
         return f"This run has {'; '.join(small)}. {why}" if small else ""
 
 
-@record
 class Grade(Record):
     """What a check found.
 
@@ -107,7 +104,6 @@ class Grade(Record):
         return [("What was asked for, and what was found", frame)] if rows else []
 
 
-@record
 class Exercise(Record):
     """A task for the learner's own run.
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftkit.display import Record, fact, record
+from ftkit.display import Record, fact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,6 @@ def catalogue() -> Mapping[str, Mapping[str, str]]:
     return tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
 
 
-@record
 class Finding(Record):
     """One occurrence of a coded finding.
 
@@ -76,7 +75,6 @@ class FtkitError(Exception):
         return type(self), (self.code, self.message)
 
 
-@record
 class Explanation(Record):
     """A catalogue entry, to be read."""
 

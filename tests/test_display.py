@@ -43,6 +43,7 @@ def records() -> dict[str, tuple[Record, str]]:
     from ftkit.forecast import Estimate, Estimates
     from ftkit.plan import Plan, Preview
     from ftkit.pretrained.pieces import Piece, Tokens
+    from ftkit.record import Recipe
     from ftkit.report import Curve
 
     clean = tiny.splits(grouped=True)
@@ -85,6 +86,7 @@ def records() -> dict[str, tuple[Record, str]]:
         "Estimate": (estimate, "42 s"),
         "Estimates": (Estimates(estimates=(estimate,), n_trained=(1234,)), "1,234"),
         "Curve": (curve, "75.0 %"),
+        "Recipe": (Recipe(data={"source": BAD, "per_class": 1234}, plan=plan, base={"name": BAD}), "1234"),
         "Run": (run, f"{run.history[1]['valid_loss']:.3f}"),
         "Evaluation": (after, f"{after.accuracy:.3f}"),
         "Evaluation of multiple labels": (many, f"{many.macro_f1:.3f}"),
@@ -100,7 +102,7 @@ def records() -> dict[str, tuple[Record, str]]:
 
 NAMES = [
     "Rows", "Splits", "Base", "Tokens", "Nearest", "Trace", "BlockProbes", "Plan", "Preview", "Card", "Estimate",
-    "Estimates", "Curve", "Run",
+    "Estimates", "Curve", "Recipe", "Run",
     "Evaluation", "Evaluation of multiple labels",
     "Comparison", "Changed", "Scoreboard", "Predictions", "Baseline", "Finding", "Explanation",
 ]  # fmt: skip

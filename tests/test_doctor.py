@@ -145,9 +145,9 @@ def healthy(monkeypatch):
         "cpu_quota": float("inf"),
         "_disk_free_bytes": 9_000 * MB,
         "_gpu": (None, None),
-        "_told_offline": False,
     }.items():
         monkeypatch.setattr(doctor, name, lambda value=value: value)
+    monkeypatch.setattr(doctor.constants, "HF_HUB_OFFLINE", False)
     return monkeypatch
 
 
@@ -191,7 +191,7 @@ def test_bfloat16_has_to_win_by_a_fifth(healthy, speedup, dtype):
 
 
 def test_told_to_be_offline_nobody_asks_the_hub(healthy):
-    healthy.setattr(doctor, "_told_offline", lambda: True)
+    healthy.setattr(doctor.constants, "HF_HUB_OFFLINE", True)
     healthy.setattr(doctor, "_ask_hub", lambda *given: pytest.fail("the Hub was asked"))
     assert doctor.doctor(network=True).offline is True
 

@@ -245,11 +245,11 @@ def test_an_interrupted_pip_is_ended_and_leaves_nothing(pin, monkeypatch, tmp_pa
             super().__init__([sys.executable, "-c", "import time; time.sleep(60)"], **settings)
             started.append(self)
 
-    def interrupt(folder):
+    def interrupt(bar, n):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(routes.subprocess, "Popen", Slow)
-    monkeypatch.setattr(routes, "_largest", interrupt)
+    monkeypatch.setattr(routes.tqdm, "update", interrupt)
     with pytest.raises(KeyboardInterrupt):
         sources.fetch("toy", progress=False)
     assert started[0].returncode is not None

@@ -18,7 +18,7 @@ import torch
 
 from ftkit.cache.parts import above, blocks_of, digest, up_to
 from ftkit.cache.shelf import ENTRY, ROWS, Shelf, make_room
-from ftkit.display import Record, record
+from ftkit.display import Record
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base, pool
 from ftkit.sources import cache_root
@@ -26,7 +26,6 @@ from ftkit.sources import cache_root
 __all__ = ["Activations", "Prefix", "above", "activations", "blocks_of", "digest", "missing"]
 
 
-@record
 class Prefix(Record):
     """The part of a base that a plan leaves frozen from below.
 

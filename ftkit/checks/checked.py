@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ftkit import plots
 from ftkit.data import Rows, Splits, near_duplicates
-from ftkit.display import Record, count, percent, points, record, shorten
+from ftkit.display import Record, count, percent, points, shorten
 from ftkit.evaluation import Evaluation
 from ftkit.findings import Finding, catalogue
 from ftkit.pretrained import Base
@@ -33,7 +33,6 @@ _WORSE = "The simple one is better: do not tune here."
 _LEVEL = "Chance alone could do that: keep the simple one until tuning has shown more."
 
 
-@record
 class Checked(Record):
     """What a check looked for, and what it found.
 
@@ -140,7 +139,6 @@ def check_baselines(simple: Evaluation | Sequence[Evaluation], tuned: Evaluation
     return Checked(what=what, looked_for=("FT071", "FT072"), findings=tuple(found))
 
 
-@record
 class Lengths(Record):
     """The number of tokens of each text, and what a limit cuts.
 

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ftkit import plots
-from ftkit.display import Record, percent, points, record
+from ftkit.display import Record, percent, points
 from ftkit.findings import Finding
 from ftkit.record import Run
 
@@ -48,7 +48,6 @@ class Rule(NamedTuple):
     meaning: str
 
 
-@record
 class Reading(Record):
     """What a run's curves say, with the numbers that say it.
 

@@ -9,14 +9,13 @@ import pandas as pd
 from ftkit.baseline import fit_probe
 from ftkit.data import Rows, Splits
 from ftkit.data.splitting import allocate, one_hot, units
-from ftkit.display import Record, count, percent, record, shorten
+from ftkit.display import Record, count, percent, shorten
 from ftkit.findings import Finding
 from ftkit.pretrained import Base
 
 _SHOWN = 10  # rows in a table
 
 
-@record
 class LabelIssues(Record):
     """Rows of train whose label a model that never saw them doubts.
 

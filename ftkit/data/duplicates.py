@@ -6,7 +6,7 @@ import pandas as pd
 from ftkit.data.rows import PARTS, Rows
 from ftkit.data.splits import Splits
 from ftkit.data.splitting import normalised
-from ftkit.display import Record, count, percent, record, shorten
+from ftkit.display import Record, count, percent, shorten
 from ftkit.findings import Finding
 
 RUN = 5  # characters; long enough to hold a piece of meaning, short enough to survive a typing error nearby
@@ -18,7 +18,6 @@ _AT_A_TIME = 256  # rows compared with all others in one product, so that memory
 _EXAMPLES = 5
 
 
-@record
 class NearDuplicates(Record):
     """Pairs of rows whose texts are almost the same.
 

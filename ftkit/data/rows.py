@@ -14,7 +14,7 @@ import pandas as pd
 
 from ftkit.data.repair import did_you_mean, readable
 from ftkit.data.splitting import normalised, one_hot
-from ftkit.display import Record, count, record, shorten
+from ftkit.display import Record, count, shorten
 
 #: What labels may be: one class a text, any number of labels a text, or one grade out of a ranked few.
 KINDS = ("single", "multiple", "ordered")
@@ -70,7 +70,6 @@ def _picked(values: Sequence | None, at: np.ndarray) -> Sequence | None:
     return tuple(values[i] for i in at)
 
 
-@record
 class Rows(Record):
     """Labelled texts of one split.
 

@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 
 from ftkit import plots, sources
 from ftkit.data.rows import Rows
-from ftkit.display import Record, count, fact, record, shorten
+from ftkit.display import Record, count, fact, shorten
 
 _CAVEAT = re.compile(r"^- (.+)$", re.MULTILINE)
 _COUNT_ROW = re.compile(r"^\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
 
 
-@record
 class Card(Record):
     """Where a data set comes from, what it holds, and what to beware of.
 
@@ -81,7 +80,7 @@ def label_bars(counts: Mapping[str, int], what: str, shown: int | None = None) -
     return plots.bars(*zip(*ranked, strict=True), label=what).figure, alt
 
 
-class DataSets(Record, dict):
+class DataSets(Record, dict, init=False):
     """The named sets: a `Card` by its name."""
 
     def summary(self) -> str:

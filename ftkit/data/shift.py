@@ -8,12 +8,11 @@ import pandas as pd
 from ftkit.data.rows import Rows
 from ftkit.data.sets import parse
 from ftkit.data.splits import Splits
-from ftkit.display import Record, count, record
+from ftkit.display import Record, count
 
 _SET = "health/diagnoses"
 
 
-@record
 class Shift(Record):
     """What to tune on, and two kinds of rows to score on: the same kind of text, and another.
 

@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 from ftkit.data.rows import PARTS, Rows
 from ftkit.data.sets import Card, label_bars
 from ftkit.data.splitting import allocate, at_most, normalised, one_hot, units, wording
-from ftkit.display import Record, count, record, shorten
+from ftkit.display import Record, count, shorten
 from ftkit.findings import Finding, FtkitError
 
 _SHOWN = 30  # labels in a table or a picture; more would bury the sentence above them
 
 
-@record
 class Splits(Record):
     """Rows for training, for choosing, and for one last look; no text and no group is in two of them.
 
@@ -197,11 +196,8 @@ class Splits(Record):
         sizes["Opened for scoring"] = [p.opened for p in self.parts]
         labels = {"Label": self.label_names} | {p.name.capitalize(): map(count, p.counts) for p in self.parts}
         more = f" (the first {_SHOWN} of {self.n_labels})" if self.n_labels > _SHOWN else ""
-        tables = [("Rows per split", sizes), (f"Rows per label{more}", pd.DataFrame(labels).head(_SHOWN))]
-        if self.findings:
-            found = [(f.code, f.title, f.message) for f in self.findings]
-            tables.append(("Findings", pd.DataFrame(found, columns=["Code", "Title", "Here"])))
-        return tables
+        by_label = (f"Rows per label{more}", pd.DataFrame(labels).head(_SHOWN))
+        return [("Rows per split", sizes), by_label, *self.found("Code", "Title", "Here")]
 
     def picture(self) -> tuple[Figure, str] | None:
         if len(set(self.train.counts.tolist())) == 1:

@@ -13,7 +13,7 @@ import threading
 import time
 import timeit
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import torch
 from huggingface_hub import constants
 
 from ftkit import __version__
-from ftkit.display import Record, fact, record, size
+from ftkit.display import Record, fact, size
 from ftkit.doctor.limits import cpu_quota, give_back_memory, memory_bytes, n_cores, n_threads, peak_rss_bytes, rss_bytes
 from ftkit.findings import Finding
 from ftkit.sources import cache_root
@@ -36,7 +36,6 @@ __all__ = [
 PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub", "datasets", "numpy", "scikit-learn")
 
 
-@record
 class Machine(Record):
     """What this machine can do.
 
@@ -124,7 +123,7 @@ def doctor(*, network: bool = False) -> Machine:
         memory_limit_bytes=limit,
         memory_available_bytes=available,
         disk_free_bytes=free,
-        offline=_is_offline() if network else True if _told_offline() else None,
+        offline=_is_offline() if network else constants.HF_HUB_OFFLINE or None,
         gpu=gpu,
         float32_flops=float32,
         bfloat16_flops=bfloat16,
@@ -150,16 +149,11 @@ def measured_speed() -> tuple[float, float, float]:
         loss.backward()
         layer.zero_grad()
 
-    steps = [functools.partial(step, autocast) for autocast in (False, True)]
-    products = [functools.partial(torch.matmul, s, s) for s in (square, square.bfloat16())]
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads())
-    try:
-        with torch.enable_grad():
-            slow, fast = _medians_s(steps)
-        float32, bfloat16 = 2 * 512**3 / _medians_s(products)
-    finally:
-        torch.set_num_threads(before)
+    with torch.enable_grad(), contextlib.ExitStack() as after:
+        after.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(n_threads())
+        slow, fast = _medians_s(step, (False, True))
+        float32, bfloat16 = 2 * 512**3 / _medians_s(lambda matrix: matrix @ matrix, (square, square.bfloat16()))
     return float32, bfloat16, slow / fast
 
 
@@ -187,11 +181,11 @@ def _remember(speedup: float) -> str:
     return fastest
 
 
-def _medians_s(functions: list[Callable[[], object]], budget_s: float = 0.3) -> np.ndarray:
-    """Return the median time of each function; they take turns, so that other work on the machine slows all alike."""
+def _medians_s(function: Callable, inputs: Sequence, budget_s: float = 0.3) -> np.ndarray:
+    """Return the median time for each input; they take turns, so that other work on the machine slows all alike."""
     turns, ends = [], time.perf_counter() + budget_s
     while len(turns) < 4 or time.perf_counter() < ends:
-        turns.append([timeit.timeit(function, number=1) for function in functions])
+        turns.append([timeit.timeit(functools.partial(function, i), number=1) for i in inputs])
     return np.median(turns[1:], axis=0)  # the first call also sets things up
 
 
@@ -214,12 +208,8 @@ def _gpu() -> tuple[str | None, str | None]:
     return build, "Apple GPU" if torch.backends.mps.is_available() else None
 
 
-def _told_offline() -> bool:
-    return constants.HF_HUB_OFFLINE
-
-
 def _is_offline(limit_s: float = 2.0) -> bool:
-    if _told_offline():
+    if constants.HF_HUB_OFFLINE:
         return True
     answered = threading.Event()
     # A thread of its own, as looking up a name can hang for longer than any timeout that can be given.

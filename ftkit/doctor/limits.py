@@ -46,7 +46,14 @@ def memory_bytes(root: Path = _ROOT) -> tuple[int, int]:
     The container's limit counts, or what the machine has; what is only kept to read files faster counts as free.
     """
     machine = psutil.virtual_memory()
-    limits = [(machine.total, machine.total - machine.available), *_memory_groups(root)]
+    limits = [(machine.total, machine.total - machine.available)]
+    for folder in _groups(root, "memory"):
+        limit = _text(folder / "memory.max") or _text(folder / "memory.limit_in_bytes")
+        if limit.isdigit():
+            used = _text(folder / "memory.current") or _text(folder / "memory.usage_in_bytes") or 0
+            stat = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+            cached = stat.get("total_inactive_file") or stat.get("inactive_file", 0)  # in version 1, and in 2
+            limits.append((int(limit), int(used) - int(cached)))
     return min(limit for limit, _ in limits), max(0, min(limit - used for limit, used in limits))
 
 
@@ -86,18 +93,6 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
         below = Path(path.strip("/"))
         for mount in ("", "unified") if number == "0" else (controllers, controller):
             yield from (root / "sys/fs/cgroup" / mount / folder for folder in (below, *below.parents))
-
-
-def _memory_groups(root: Path) -> Iterator[tuple[int, int]]:
-    for folder in _groups(root, "memory"):
-        for limit, usage, cached in (
-            ("memory.max", "memory.current", "inactive_file"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-        ):
-            value, used = _text(folder / limit), _text(folder / usage)
-            if value.isdigit():
-                stat = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
-                yield int(value), int(used or 0) - int(stat.get(cached, 0))
 
 
 def _text(path: Path) -> str:

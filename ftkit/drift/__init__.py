@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ftkit import methods, tasks
-from ftkit.display import Record, count, record
+from ftkit.display import Record, count
 from ftkit.drift.moved import Drift, attention_shift, in_words, linear_cka, planned_words, relative_change, what_moved
 from ftkit.findings import Finding
 from ftkit.plan import Plan
@@ -22,7 +22,6 @@ from ftkit.training.events import held
 __all__ = ["Drift", "Proof", "attention_shift", "freeze_proof", "linear_cka", "prove", "what_moved"]
 
 
-@record
 class Proof(Record):
     """Whether plan, optimizer and weights agree on what may move.
 

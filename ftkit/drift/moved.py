@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ftkit import methods, plots, tasks
-from ftkit.display import Record, percent, record
+from ftkit.display import Record, percent
 from ftkit.plan import Preview
 from ftkit.pretrained import Base
 from ftkit.pretrained.base import pool_tokens
@@ -21,7 +21,6 @@ N_TEXTS = 128
 _BATCH = 32  # texts at a time: attention is kept for every pair of tokens, in every head of every block
 
 
-@record
 class Drift(Record):
     """How far a tuned model is from the one it started as, group by group and layer by layer.
 

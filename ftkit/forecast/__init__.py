@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ftkit import doctor, plots
 from ftkit.data import Splits
-from ftkit.display import Record, count, record, seconds, size
+from ftkit.display import Record, count, seconds, size
 from ftkit.findings import FtkitError
 from ftkit.forecast import costs
 from ftkit.plan import Plan
@@ -27,7 +27,6 @@ PROBE_S, UPDATE_S = 3.0, 2e-9
 _UNITS = {"train_s": seconds, "peak_bytes": size, "energy_wh": "{:.2g} Wh".format}
 
 
-@record
 class Estimate(Record):
     """What a plan will cost, if no epoch is spared.
 
@@ -79,7 +78,6 @@ class Estimate(Record):
         return pd.DataFrame(rows, columns=["what", "forecast", "measured", "off by"])
 
 
-@record
 class Estimates(Record):
     """What several plans will cost, side by side.
 

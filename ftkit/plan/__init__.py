@@ -12,7 +12,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from ftkit import methods
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Preview", "verify"]
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Plan(Record):
+class Plan(Record, eq=True):
     """Which weights may move, how fast, how long, and from which start.
 
     Parameters

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ftkit import methods
-from ftkit.display import Record, count, record
+from ftkit.display import Record, count
 from ftkit.findings import FtkitError
 
 if TYPE_CHECKING:
@@ -100,7 +100,6 @@ def _wrong(name: str, value: object, expected: str) -> FtkitError:
 _NORM = re.compile(r"(?i)norm|(?:^|\.)ln_")
 
 
-@record
 class Preview(Record):
     """What a plan means for one model: the weights of each group, and which may move.
 

@@ -12,20 +12,18 @@ import torch
 from matplotlib.figure import Figure
 
 from ftkit import plots
-from ftkit.display import Record, count, record, size
+from ftkit.display import Record, count, size
 from ftkit.findings import FtkitError
 
 #: Lengths are padded to multiples of this, short ones to multiples of half of it: the CPU's kernels are built anew for
 #: every new shape, and few shapes are several times faster than many, for a few padding tokens more.
-PAD_TO = 8
-SHORT = 32
+PAD_TO, SHORT = 8, 32
 #: Vectors that a `Base` remembers (at 384 numbers each, 30 MB), so that probe and LP-FT encode the same texts once.
 KEPT_ROWS = 20_000
 _BLOCK = re.compile(r"(?:^|\.)(?:layer|layers|h|blocks?)\.(\d+)\.")
 _EMBEDDING = re.compile(r"embed|wte|wpe|relative_attention_bias")
 
 
-@record
 class Base(Record):
     """A pretrained encoder with its tokenizer: what was learned before your data came.
 
@@ -72,9 +70,8 @@ class Base(Record):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, special tokens included, cut to `max_tokens`."""
-        if not (texts := several(texts)):
-            return []
-        return self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        texts, cut = list(several(texts)), {"truncation": True, "max_length": self.max_tokens}
+        return self.tokenizer(texts, **cut)["input_ids"] if texts else []
 
     def padded(self, length: int, limit: int | None = None) -> int:
         """Return the length that texts of up to `length` tokens are padded to; `limit` is `max_tokens` by default."""
@@ -85,12 +82,9 @@ class Base(Record):
         """Return token ids as padded tensors `input_ids` and `attention_mask`, each of shape (batch, tokens)."""
 
         length = length or self.padded(max(map(len, ids)))
-        inputs = torch.full((len(ids), length), self.tokenizer.pad_token_id or 0)
-        mask = torch.zeros_like(inputs)
-        for row, tokens in enumerate(ids):
-            inputs[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-        return {"input_ids": inputs, "attention_mask": mask}
+        inputs = [[*row, *[self.tokenizer.pad_token_id or 0] * (length - len(row))] for row in ids]
+        mask = [[1] * len(row) + [0] * (length - len(row)) for row in ids]
+        return {"input_ids": torch.tensor(inputs), "attention_mask": torch.tensor(mask)}
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64, before_batch: Callable | None = None) -> np.ndarray:
         """Return one vector for each text, from the frozen encoder in evaluation mode; the last few calls are kept.
@@ -122,11 +116,9 @@ class Base(Record):
         return self._encoded[key]
 
     def summary(self) -> str:
-        blocks = sum(g.startswith("block ") for g in self.groups)
-        return (
-            f"{self.name}: a {self.encoder.config.model_type} encoder with {count(self.n_parameters)} parameters in "
-            f"{blocks} blocks; a text of up to {self.max_tokens} tokens becomes {self.hidden_size} numbers."
-        )
+        kind, blocks = self.encoder.config.model_type, sum(g.startswith("block ") for g in self.groups)
+        what = f"a {kind} encoder with {count(self.n_parameters)} parameters in {blocks} blocks"
+        return f"{self.name}: {what}; a text of up to {self.max_tokens} tokens becomes {self.hidden_size} numbers."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         sizes = group_sizes(self.encoder, self.groups)

@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 
 from ftkit import plots
 from ftkit.data import Rows
-from ftkit.display import Record, count, record, shorten
+from ftkit.display import Record, count, shorten
 from ftkit.pretrained.base import Base, in_batches, pool_tokens, several
 
 
-@record
 class Nearest(Record):
     """The texts whose vectors point most nearly where the query's does.
 
@@ -40,10 +39,9 @@ class Nearest(Record):
     median: float
 
     def summary(self) -> str:
-        return (
-            f"Of {count(self.n_all)} texts the nearest to {shorten(self.query)!r} is {shorten(self.texts[0])!r}, "
-            f"with a cosine similarity of {self.similarities[0]:.2f}; half of all texts are below {self.median:.2f}."
-        )
+        best = f"{shorten(self.texts[0])!r}, with a cosine similarity of {self.similarities[0]:.2f}"
+        told = f"Of {count(self.n_all)} texts the nearest to {shorten(self.query)!r} is {best}"
+        return f"{told}; half of all texts are below {self.median:.2f}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         columns = {"similarity": [f"{s:.2f}" for s in self.similarities], "text": list(map(shorten, self.texts))}
@@ -144,7 +142,6 @@ def hidden_states(base: Base, texts: Sequence[str], *, batch_size: int = 64) -> 
     return found.reshape(len(found), n_stages, base.hidden_size).transpose(1, 0, 2)
 
 
-@record
 class Trace(Record):
     """One text followed through a model, with what is there at each stage.
 
@@ -165,11 +162,9 @@ class Trace(Record):
     def summary(self) -> str:
         n, hidden = self.steps[2][2]  # of the embeddings, after the letters and the tokens
         most = max(self.moved, key=self.moved.get)
-        return (
-            f"{shorten(self.text)!r} becomes {n} pieces of {hidden} numbers each, passes {len(self.moved)} blocks that "
-            f"keep this shape, and ends as one vector of {hidden} numbers. {most.capitalize()} turns the pieces' "
-            "vectors furthest."
-        )
+        through = f"passes {len(self.moved)} blocks that keep this shape, and ends as one vector of {hidden} numbers"
+        told = f"{shorten(self.text)!r} becomes {n} pieces of {hidden} numbers each, {through}."
+        return f"{told} {most.capitalize()} turns the pieces' vectors furthest."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         times, cosine = "\u00a0×\u00a0", {block: f"{1 - far:.2f}" for block, far in self.moved.items()}

@@ -1,12 +1,12 @@
 """How texts break into the pieces that a model reads."""
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import pandas as pd
 
-from ftkit.display import Record, count, escape, percent, record
+from ftkit.display import Record, count, escape, percent
 from ftkit.pretrained.base import Base, several
 
 _SHOWN_TEXTS, _SHOWN_WORDS = 6, 10
@@ -24,7 +24,6 @@ class Piece(NamedTuple):
     cut: bool
 
 
-@record
 class Tokens(Record):
     """How texts break into the pieces that a model reads.
 
@@ -56,12 +55,10 @@ class Tokens(Record):
     def summary(self) -> str:
         of_words, cut = self.frame()["n_pieces"], sum(p.cut for pieces in self.pieces for p in pieces)
         n_words, n_pieces, n_broken = len(of_words), int(of_words.sum()), int((of_words > 1).sum())
-        told = (
-            f"{_many(n_words, 'word')} in {_many(len(self.texts), 'text')} make {_many(n_pieces, 'piece')}, "
-            f"{n_pieces / max(n_words, 1):.2f} a word; {percent(n_broken / max(n_words, 1))} of the words are broken."
-        )
-        limit = f"the limit of {self.max_tokens} tokens"
-        return told + (f" Cut, because they lie beyond {limit}: {_many(cut, 'piece')}." if cut else "")
+        made = f"{_many(n_words, 'word')} in {_many(len(self.texts), 'text')} make {_many(n_pieces, 'piece')}"
+        broken = f"{percent(n_broken / max(n_words, 1))} of the words are broken."
+        lost = f" Cut, because they lie beyond the limit of {self.max_tokens} tokens: {_many(cut, 'piece')}."
+        return f"{made}, {n_pieces / max(n_words, 1):.2f} a word; {broken}{lost if cut else ''}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         broken = self.frame().query("n_pieces > 1").drop_duplicates("word")
@@ -82,13 +79,12 @@ class Tokens(Record):
 
 def boxes(pieces: Sequence[Piece]) -> str:
     """Return pieces as HTML: a box each, those of one word touching, cut ones dashed and struck through."""
-    html, before = "", None
-    for piece in pieces:
-        joined = piece.word is not None and piece.word == before
+    html = ""
+    for before, piece in pairwise([None, *pieces]):
+        joined = before and piece.word is not None and piece.word == before.word
         gap = "margin-left:-1px;" if joined else "margin-left:.35em;"
         quiet = "opacity:.75;" if piece.word is None else ""
         html += f'<span style="{_BOX}{gap}{quiet}{_CUT if piece.cut else ""}">{escape(piece.text)}</span>'
-        before = piece.word
     return html
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ftkit import plots, tasks
 from ftkit.data import Splits
-from ftkit.display import Record, count, percent, record, seconds, shorten
+from ftkit.display import Record, count, percent, seconds, shorten
 from ftkit.evaluation import Evaluation
 from ftkit.findings import Finding
 from ftkit.plan import Plan
@@ -26,7 +26,6 @@ __all__ = [
 ]  # fmt: skip
 
 
-@record
 class Predictions(Record):
     """A model's answers to some texts.
 
@@ -71,7 +70,6 @@ class Predictions(Record):
         return [("Answers", pd.DataFrame(rows, columns=columns))]
 
 
-@record
 class Run(Record):
     """A tuned model and everything that happened; can be evaluated, and asked with `predict`.
 
@@ -202,14 +200,9 @@ class Run(Record):
             begun = self.plan.stage(list(self.moved), self.best_epoch)
             still |= {g: "0 (its turn came later)" for g in self.trained if g not in begun}
         moved = [(g, f"{100 * m:.2f} %" if m else still[g]) for g, m in self.moved.items()]
-        tables = [
-            ("Epochs (0 is before the first step)", pd.DataFrame(rows, columns=columns)),
-            ("How far each group moved", pd.DataFrame(moved, columns=["group", "relative change"])),
-        ]
-        if self.findings:
-            found = [(f.code, f.title, f.message) for f in self.findings]
-            tables.append(("Findings", pd.DataFrame(found, columns=["code", "finding", "here"])))
-        return tables
+        epochs = ("Epochs (0 is before the first step)", pd.DataFrame(rows, columns=columns))
+        went = ("How far each group moved", pd.DataFrame(moved, columns=["group", "relative change"]))
+        return [epochs, went, *self.found("code", "finding", "here")]
 
     def picture(self) -> tuple[Figure, str]:
         first, best = self.history[0], self.history[self.best_epoch]

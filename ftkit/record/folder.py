@@ -20,7 +20,7 @@ import torch
 
 from ftkit import cache, methods, tasks
 from ftkit.data import Splits, load_data
-from ftkit.display import Record, record
+from ftkit.display import Record
 from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base, load_pretrained
@@ -166,7 +166,6 @@ def _settle(part: Path, path: Path) -> None:
     part.replace(path)
 
 
-@record
 class Recipe(Record):
     """What a run is made of, by name: `ftkit run recipe.toml --out runs/first` carries it out.
 

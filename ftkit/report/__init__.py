@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ftkit import plots
 from ftkit.data import Rows
-from ftkit.display import Record, percent, points, record, shorten
+from ftkit.display import Record, percent, points, shorten
 from ftkit.evaluation import METRICS, Evaluation, Predictor, evaluate, interval_of
 from ftkit.findings import FtkitError
 from ftkit.report.seeds import Curve, score_curve
@@ -20,7 +20,6 @@ N_FLIPS = 5000
 FEW_ROWS_ADVICE = " So few rows decide little: ft.cross_validate() turns every row of a small set into a test row once."
 
 
-@record
 class Comparison(Record):
     """Two evaluations of the same rows, row by row: by how much one is better, and whether that is more than chance.
 
@@ -138,7 +137,6 @@ class Comparison(Record):
         return ax.figure, f"The change in accuracy lies between {low:+.1f} and {high:+.1f} points; zero is no change."
 
 
-@record
 class Changed(Record):
     """Rows whose answer changed from one predictor to another.
 
@@ -167,7 +165,6 @@ class Changed(Record):
         return [(f"Became {self.to}", self.rows.assign(confidence=self.rows["confidence"].map(percent)))]
 
 
-@record
 class Scoreboard(Record):
     """Several evaluations of the same rows side by side.
 

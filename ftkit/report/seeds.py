@@ -13,13 +13,12 @@ from matplotlib.figure import Figure
 
 from ftkit import plots
 from ftkit.data import Rows
-from ftkit.display import Record, percent, points, record, seconds
+from ftkit.display import Record, percent, points, seconds
 from ftkit.evaluation import Evaluation, Predictor, evaluate
 
 LEVEL = 0.95  # coverage of the interval of a difference over seeds
 
 
-@record
 class Curve(Record):
     """Scores for some values of one setting, each tried with the same seeds.
 

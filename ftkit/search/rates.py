@@ -11,14 +11,13 @@ from scipy.ndimage import gaussian_filter1d
 
 from ftkit import plots, training
 from ftkit.data import Rows, Splits
-from ftkit.display import Record, record
+from ftkit.display import Record
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.training.loop import Checkpoints, Ended, Loop, Ranks
 
 
-@record
 class RateRange(Record):
     """The loss over a growing learning rate.
 

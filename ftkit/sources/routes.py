@@ -4,6 +4,7 @@ Each function fills a folder with a pinned set, every byte of it checked, or rai
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import os
@@ -12,10 +13,13 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+
+from tqdm import tqdm
 
 from ftkit.display import count, shorten
 
@@ -69,15 +73,11 @@ def from_hub(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> No
     if "hub" not in pin:
         raise Failed("this set has no counterpart on the Hub")
     from huggingface_hub import hf_hub_download
-    from tqdm import tqdm
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **settings: Any) -> None:
-            super().__init__(*args, **settings | _bar(progress))
 
     for local, member in pin["members"].items():
         try:
-            path = hf_hub_download(pin["hub"], member.get("hub_path", local), revision=pin["revision"], tqdm_class=Bar)
+            its_path, bar = member.get("hub_path", local), _bar(progress)
+            path = hf_hub_download(pin["hub"], its_path, revision=pin["revision"], tqdm_class=bar)
         except Exception as error:  # the client raises its own errors, its HTTP library's and the system's
             raise Failed(said(error)) from None
         with Path(path).open("rb") as source:
@@ -107,55 +107,42 @@ def digest(path: Path, member: dict[str, Any]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _bar(progress: bool) -> dict[str, Any]:
-    """Return how a progress bar behaves: it shows after a second, if at all, and is gone afterwards."""
-    return {"delay": 1, "leave": False, "disable": not progress}
+def _bar(progress: bool) -> functools.partial[tqdm]:
+    """Return what makes progress bars: each shows after a second, if at all, and is gone afterwards."""
+    return functools.partial(tqdm, delay=1, leave=False, disable=not progress)
 
 
 def _download(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> Path:
     if importlib.util.find_spec("pip") is None:
         raise Failed("this Python has no pip, as in an environment made by uv; `uv pip install pip` adds it")
-    from tqdm import tqdm
-
     folder.mkdir()
     # -P: a learner's own random.py in the working folder must not stand in for Python's.
     # What a wheel requires does not matter here, as nothing of it is run.
-    command = [sys.executable, "-P", "-m", "pip", "download", f"{pin['wheel']}=={pin['version']}", "--no-deps"]
-    command += ["--only-binary", ":all:", "--ignore-requires-python", "--no-input", "--dest", str(folder)]
-    command += ["--disable-pip-version-check", "--progress-bar", "off"]
+    how = "--no-deps --only-binary :all: --ignore-requires-python --no-input --disable-pip-version-check"
+    command = [sys.executable, *f"-P -m pip download --progress-bar off {how}".split(), "--dest", str(folder)]
+    command += [f"{pin['wheel']}=={pin['version']}"]
     # pip writes to its temporary folder first: inside ours it can be watched, and is cleared away with it.
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
-    log = folder / "pip.log"
-    unheard = dict.fromkeys(("stdin", "stdout"), subprocess.DEVNULL)
+    log, unheard = folder / "pip.log", subprocess.DEVNULL
     with (
         log.open("wb") as messages,
-        tqdm(desc=f"Downloading {name}", total=pin["bytes"], unit="B", unit_scale=True, **_bar(progress)) as bar,
-        subprocess.Popen(command, **unheard, stderr=messages, env=environment) as pip,
+        _bar(progress)(desc=f"Downloading {name}", total=pin["bytes"], unit="B", unit_scale=True) as bar,
+        subprocess.Popen(command, stdin=unheard, stdout=unheard, stderr=messages, env=environment) as pip,
     ):
         try:
             while pip.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    pip.wait(timeout=0.2)
-                bar.update(_largest(folder) - bar.n)
+                time.sleep(0.2)
+                with contextlib.suppress(OSError):  # pip moves and removes files while we look
+                    bar.update(max((p.stat().st_size for p in folder.rglob("*.whl")), default=0) - bar.n)
         finally:
             pip.kill()  # does nothing to a process that has ended; after an interrupt, it ends here
     wheel = folder / pin["filename"]
     if pip.returncode or not wheel.is_file():
-        raise Failed(_complaint(log.read_text(encoding="utf-8", errors="replace")))
+        told = log.read_text(encoding="utf-8", errors="replace")
+        errors = re.findall(r"ERROR:(.*)", told) or told.strip().splitlines()[-1:] or ["nothing"]
+        unreachable = "the registry could not be reached; " if "Retrying (" in told else ""
+        raise Failed(f"{unreachable}pip says: {errors[0].strip()}")
     return wheel
-
-
-def _largest(folder: Path) -> int:
-    with contextlib.suppress(OSError):  # pip moves and removes files while we look
-        return max((p.stat().st_size for p in folder.rglob("*.whl")), default=0)
-    return 0
-
-
-def _complaint(log: str) -> str:
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line.partition("ERROR:")[2].strip() for line in lines if "ERROR:" in line] or lines[-1:]
-    unreachable = "the registry could not be reached; " if "Retrying (" in log else ""
-    return f"{unreachable}pip says: {errors[0] if errors else 'nothing'}"
 
 
 def _extract(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
@@ -169,16 +156,16 @@ def _extract(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> 
 
 def _pack(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
     """Copy all files of a pattern into one zip, uncompressed: one file to open instead of tens of thousands."""
-    place = PurePosixPath(member["pattern"])
-    paths = {PurePosixPath(info.filename): info for info in archive.infolist()}
-    infos = {p.name: info for p, info in paths.items() if p.parent == place.parent and p.match(place.name)}
-    if sum(info.file_size for info in infos.values()) > member["bytes"]:
-        raise WrongBytes(f"{place} unpacks to more than the {count(member['bytes'])} bytes pinned")
+    place = f"/{member['pattern']}"  # from the root: what ends alike deeper down is not of the pattern
+    infos = [info for info in archive.infolist() if PurePosixPath(f"/{info.filename}").match(place)]
+    if sum(info.file_size for info in infos) > member["bytes"]:
+        raise WrongBytes(f"{member['pattern']} unpacks to more than the {count(member['bytes'])} bytes pinned")
     with zipfile.ZipFile(target, "w") as packed:
-        for name, info in sorted(infos.items()):
+        for info in sorted(infos, key=lambda info: info.filename):
+            file = zipfile.ZipInfo(PurePosixPath(info.filename).name)  # of a fixed date: same content, same zip
             with _plain(archive, info) as source:
-                packed.writestr(zipfile.ZipInfo(name), source.read())  # of a fixed date: same content, same zip
-    _check(target, member, str(place))
+                packed.writestr(file, source.read())
+    _check(target, member, member["pattern"])
 
 
 def _plain(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:

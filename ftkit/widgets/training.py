@@ -10,7 +10,7 @@ from ipywidgets import HTML, Button, Dropdown, HBox, VBox
 from ftkit import baseline as baselines
 from ftkit import report, training
 from ftkit.data import Splits
-from ftkit.display import Record, count, escape, percent, record, seconds, shorten, table_html
+from ftkit.display import Note, count, escape, percent, seconds, shorten, table_html
 from ftkit.evaluation import Evaluation, Predictor, evaluate
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
@@ -36,22 +36,6 @@ class Entry(NamedTuple):
     label: str
     answers: Evaluation
     row: tuple[Any, ...]
-
-
-@record
-class Untrained(Record):
-    """What a training panel shows before its first run.
-
-    Parameters
-    ----------
-    plan : Plan
-        What it would train.
-    """
-
-    plan: Plan
-
-    def summary(self) -> str:
-        return f"Nothing has been trained here yet. The plan: {self.plan.code()}"
 
 
 class TrainingPanel(Panel):
@@ -120,9 +104,9 @@ class TrainingPanel(Panel):
         return f"run = ft.fit(base, data, ft.{self.plan.code()})\nft.compare(baseline, run.on_valid)"
 
     @property
-    def static(self) -> Record:
+    def static(self) -> Run | Note:
         """The run; before there is one, a sentence that says so."""
-        return self.value or Untrained(plan=self.plan)
+        return self.value or Note(text=f"Nothing has been trained here yet. The plan: {self.plan.code()}")
 
     def run_blocking(self) -> Run:
         """Train here and now, and return the run; one that is under way is waited for, and returned.
