@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import constants
-from torch import nn
 
 from ftkit import __version__
 from ftkit.display import Record, fact, record, size
@@ -148,7 +147,7 @@ def measured_speed() -> tuple[float, float, float]:
     """
     with torch.random.fork_rng(devices=[]):
         square, inputs = torch.randn(512, 512), torch.randn(512, 384)
-        layer = nn.Sequential(nn.Linear(384, 1536), nn.GELU(), nn.Linear(1536, 384))
+        layer = torch.nn.Sequential(torch.nn.Linear(384, 1536), torch.nn.GELU(), torch.nn.Linear(1536, 384))
 
     def step(autocast: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -208,7 +207,6 @@ def versions() -> dict[str, str]:
 
 def _gpu() -> tuple[str | None, str | None]:
     """Return what kind of GPU PyTorch was built for, and the name of one that it can use."""
-
     build = "CUDA" if torch.version.cuda else "ROCm" if torch.version.hip else None
     if torch.cuda.is_available():
         return build, torch.cuda.get_device_name(0)

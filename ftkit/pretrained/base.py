@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from ftkit import plots
-from ftkit.display import Record, count, record, size
+from ftkit.display import Figure, Record, count, record, size
 from ftkit.findings import FtkitError
 
 #: Lengths are padded to multiples of this, short ones to multiples of half of it: the CPU's kernels are built anew for

@@ -6,11 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from ftkit import plots
 from ftkit.data import Rows
-from ftkit.display import Record, count, record, shorten
+from ftkit.display import Figure, Record, count, record, shorten
 from ftkit.pretrained.base import Base, in_batches, pool_tokens, several
 
 
@@ -171,9 +170,8 @@ class Trace(Record):
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         times, cosine = "\u00a0×\u00a0", {block: f"{1 - far:.2f}" for block, far in self.moved.items()}
         rows = [(s, times.join(map(str, shape)), what, cosine.get(s, "")) for s, what, shape in self.steps]
-        columns = ["stage", "shape", "what happens", "cosine to before"]
-        caption = "The way through; the cosine compares a block's rows with those before it"
-        return [(caption, pd.DataFrame(rows, columns=columns))]
+        frame = pd.DataFrame(rows, columns=["stage", "shape", "what happens", "cosine to before"])
+        return [("The way through; the cosine compares a block's rows with those before it", frame)]
 
     def picture(self) -> tuple[Figure, str]:
         ax = plots.bars(list(self.moved), list(self.moved.values()), label="how far: 1 - cosine with the stage before")

