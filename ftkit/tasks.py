@@ -6,7 +6,7 @@ zeros and ones for multiple.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,13 +137,14 @@ def class_weights(labels: np.ndarray, n_classes: int, kind: str) -> np.ndarray:
 
 
 def logits_of(
-    model: Classifier, base: Base, ids: Sequence[Sequence[int]], batch_size: int = 64, **how: Any
-) -> np.ndarray:
+    model: Classifier, base: Base, ids: Sequence[Sequence[int]], batch_size: int = 64,
+    before_batch: Callable[[], None] | None = None, batch_of: Callable[[Sequence[int]], Mapping] | None = None,
+    turn: tuple[int, int] = (0, 1),
+) -> np.ndarray:  # fmt: skip
     """Return the logits of tokenized texts, shape (n, n_classes), in evaluation mode and without gradients.
 
-    `before_batch`, `batch_of` and `turn` are as `in_batches` takes them: `batch_of` makes the batch of some row
-    numbers, where it is not made of their tokens. Of several processes each computes every n-th batch: `turn` is its
-    own number and n, and the other rows are zeros.
+    `batch_of` makes the batch of some row numbers, where it is not made of their tokens. Of several processes each
+    computes every n-th batch: `turn` is its own number and n, and the other rows are zeros.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -152,4 +153,4 @@ def logits_of(
         return model({k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()})
 
     with torch.no_grad():  # not inference mode: a model dealt out over processes could not be trained after it
-        return in_batches(base, ids, logits, model.head.out_features, batch_size, **how)
+        return in_batches(base, ids, logits, model.head.out_features, batch_size, before_batch, batch_of, turn)

@@ -121,22 +121,13 @@ def doctor(*, network: bool = False) -> Machine:
         ("FT042", free < 1e9, f"{size(free)} are free where the cache is."),
         ("FT043", cpu_quota() < cores, f"{cores} cores are seen, but only the time of {cpu_quota():g} may be used."),
     )
+    found = tuple(Finding(code=code, message=message) for code, short, message in shortages if short)
     return Machine(
-        system=f"{platform.system()} {platform.machine()}",
-        versions=versions(),
-        n_cores=cores,
-        n_threads=n_threads(),
-        memory_limit_bytes=limit,
-        memory_available_bytes=available,
-        disk_free_bytes=free,
-        offline=_is_offline() if network else constants.HF_HUB_OFFLINE or None,
-        gpu=gpu,
-        float32_flops=float32,
-        bfloat16_flops=bfloat16,
-        autocast_speedup=speedup,
-        fastest_dtype=_remember(speedup),
-        findings=tuple(Finding(code=code, message=message) for code, short, message in shortages if short),
-    )
+        system=f"{platform.system()} {platform.machine()}", versions=versions(), n_cores=cores, n_threads=n_threads(),
+        memory_limit_bytes=limit, memory_available_bytes=available, disk_free_bytes=free, gpu=gpu,
+        offline=_is_offline() if network else constants.HF_HUB_OFFLINE or None, float32_flops=float32,
+        bfloat16_flops=bfloat16, autocast_speedup=speedup, fastest_dtype=_remember(speedup), findings=found,
+    )  # fmt: skip
 
 
 @functools.cache

@@ -178,15 +178,9 @@ def pool_tokens(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch
 
 
 def in_batches(
-    base: Base,
-    ids: Sequence,
-    function: Callable,
-    width: int,
-    batch_size: int,
-    before_batch: Callable | None = None,
-    batch_of: Callable | None = None,
-    turn: tuple[int, int] = (0, 1),
-) -> np.ndarray:
+    base: Base, ids: Sequence, function: Callable, width: int, batch_size: int,
+    before_batch: Callable | None = None, batch_of: Callable | None = None, turn: tuple[int, int] = (0, 1),
+) -> np.ndarray:  # fmt: skip
     """Return `function(batch)` for all texts as one array (n, width), rows in their order; like lengths go together.
 
     `batch_of` makes the batch of some row numbers, where it is not made of their tokens. `turn` is (k, n) for the
