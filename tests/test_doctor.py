@@ -7,7 +7,6 @@ import pytest
 
 import ftkit.doctor
 from ftkit import doctor
-from ftkit.doctor import limits
 
 MB = 1_000_000
 
@@ -30,7 +29,7 @@ def version_1(root, controller, path="/", **files):
 
 @pytest.fixture(autouse=True)
 def eight_cores(monkeypatch):
-    monkeypatch.setattr(limits, "n_cores", lambda: 8)
+    monkeypatch.setattr(doctor, "n_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
