@@ -6,18 +6,17 @@ zeros and ones for multiple.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ftkit.cache import above
 from ftkit.pretrained import Base, group_parameters, in_batches, pool
 
 
-class Classifier(nn.Module):
+class Classifier(torch.nn.Module):
     """A pretrained encoder, pooling, dropout, and a linear head: token ids in, one logit for each class out.
 
     Parameters
@@ -34,11 +33,11 @@ class Classifier(nn.Module):
         self.pooling = base.pooling
         config = base.encoder.config
         rate = getattr(config, "classifier_dropout", None)
-        self.dropout = nn.Dropout(rate if rate is not None else getattr(config, "hidden_dropout_prob", 0.1))
-        self.head = nn.Linear(base.hidden_size, n_classes)
+        self.dropout = torch.nn.Dropout(rate if rate is not None else getattr(config, "hidden_dropout_prob", 0.1))
+        self.head = torch.nn.Linear(base.hidden_size, n_classes)
         # Zeros, not noise: the first answers are then even over the classes, and the first step is the data's alone.
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
 
     def forward(self, batch: Mapping[str, Any]) -> torch.Tensor:
         """Return logits of shape (batch, n_classes), of token ids, or of what `cache` keeps of a text."""
@@ -74,8 +73,8 @@ def loss(logits: torch.Tensor, labels: torch.Tensor, kind: str, weights: torch.T
         How much an error on each class counts.
     """
     if kind == "multiple":
-        return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), pos_weight=weights)
-    return nn.functional.cross_entropy(logits, labels, weight=weights)
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), pos_weight=weights)
+    return torch.nn.functional.cross_entropy(logits, labels, weight=weights)
 
 
 def share(labels: torch.Tensor, part: Sequence[int], batch: Sequence[int], weights: torch.Tensor | None) -> float:
@@ -138,13 +137,14 @@ def class_weights(labels: np.ndarray, n_classes: int, kind: str) -> np.ndarray:
 
 
 def logits_of(
-    model: Classifier, base: Base, ids: Sequence[Sequence[int]], batch_size: int = 64, **how: Any
-) -> np.ndarray:
+    model: Classifier, base: Base, ids: Sequence[Sequence[int]], batch_size: int = 64,
+    before_batch: Callable[[], None] | None = None, batch_of: Callable[[Sequence[int]], Mapping] | None = None,
+    turn: tuple[int, int] = (0, 1),
+) -> np.ndarray:  # fmt: skip
     """Return the logits of tokenized texts, shape (n, n_classes), in evaluation mode and without gradients.
 
-    `before_batch`, `batch_of` and `turn` are as `in_batches` takes them: `batch_of` makes the batch of some row
-    numbers, where it is not made of their tokens. Of several processes each computes every n-th batch: `turn` is its
-    own number and n, and the other rows are zeros.
+    `batch_of` makes the batch of some row numbers, where it is not made of their tokens. Of several processes each
+    computes every n-th batch: `turn` is its own number and n, and the other rows are zeros.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -153,4 +153,4 @@ def logits_of(
         return model({k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()})
 
     with torch.no_grad():  # not inference mode: a model dealt out over processes could not be trained after it
-        return in_batches(base, ids, logits, model.head.out_features, batch_size, **how)
+        return in_batches(base, ids, logits, model.head.out_features, batch_size, before_batch, batch_of, turn)

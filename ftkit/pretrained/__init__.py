@@ -70,19 +70,13 @@ def load_pretrained(name: str = "minilm", *, max_tokens: int | None = None, revi
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         extra = {"add_pooling_layer": False} if config.model_type in {"bert", "roberta"} else {}
         extra |= {"local_files_only": True, "use_safetensors": True}
-        encoder = AutoModel.from_pretrained(folder, config=config, dtype="float32", **extra)
+        encoder = AutoModel.from_pretrained(folder, config=config, dtype="float32", **extra).eval()
     # sentence-transformers writes down how it pools; where nothing is written, the mean is the usual choice.
     written = folder / "1_Pooling" / "config.json"
     first_only = written.exists() and json.loads(written.read_text(encoding="utf-8")).get("pooling_mode_cls_token")
     limits = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length, max_tokens or 128]
-    return Base(
-        name=origin,
-        encoder=encoder.eval(),
-        tokenizer=tokenizer,
-        pooling="cls" if first_only else "mean",
-        max_tokens=min(limit for limit in limits if limit),
-        origin=origin,
-    )
+    pooling, most = "cls" if first_only else "mean", min(filter(None, limits))
+    return Base(name=origin, encoder=encoder, tokenizer=tokenizer, pooling=pooling, max_tokens=most, origin=origin)
 
 
 def from_scratch(base: Base, seed: int = 0) -> Base:

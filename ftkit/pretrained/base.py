@@ -82,9 +82,10 @@ class Base(Record):
         """Return token ids as padded tensors `input_ids` and `attention_mask`, each of shape (batch, tokens)."""
 
         length = length or self.padded(max(map(len, ids)))
-        inputs = [[*row, *[self.tokenizer.pad_token_id or 0] * (length - len(row))] for row in ids]
-        mask = [[1] * len(row) + [0] * (length - len(row)) for row in ids]
-        return {"input_ids": torch.tensor(inputs), "attention_mask": torch.tensor(mask)}
+        padding = [self.tokenizer.pad_token_id or 0] * length
+        inputs = np.array([[*row, *padding[len(row) :]] for row in ids], dtype=np.int64)
+        mask = np.arange(length) < np.array([[len(row)] for row in ids])
+        return {"input_ids": torch.from_numpy(inputs), "attention_mask": torch.from_numpy(mask).long()}
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64, before_batch: Callable | None = None) -> np.ndarray:
         """Return one vector for each text, from the frozen encoder in evaluation mode; the last few calls are kept.
@@ -178,15 +179,9 @@ def pool_tokens(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch
 
 
 def in_batches(
-    base: Base,
-    ids: Sequence,
-    function: Callable,
-    width: int,
-    batch_size: int,
-    before_batch: Callable | None = None,
-    batch_of: Callable | None = None,
-    turn: tuple[int, int] = (0, 1),
-) -> np.ndarray:
+    base: Base, ids: Sequence, function: Callable, width: int, batch_size: int,
+    before_batch: Callable | None = None, batch_of: Callable | None = None, turn: tuple[int, int] = (0, 1),
+) -> np.ndarray:  # fmt: skip
     """Return `function(batch)` for all texts as one array (n, width), rows in their order; like lengths go together.
 
     `batch_of` makes the batch of some row numbers, where it is not made of their tokens. `turn` is (k, n) for the

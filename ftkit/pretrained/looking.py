@@ -89,14 +89,9 @@ def nearest(base: Base, query: str, texts: Sequence[str] | Rows, n: int = 5) -> 
     vectors, (wanted,) = base.encode(texts), base.encode([query])
     cosines = vectors @ wanted / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted))
     best = np.argsort(-cosines, kind="stable")[:n]
-    return Nearest(
-        query=query,
-        texts=tuple(texts[i] for i in best),
-        labels=tuple(rows.take(best).named_labels()) if rows else (),
-        similarities=tuple(float(cosines[i]) for i in best),
-        n_all=len(texts),
-        median=float(np.median(cosines)),
-    )
+    labels = tuple(rows.take(best).named_labels()) if rows else ()
+    found, alike, median = tuple(texts[i] for i in best), tuple(cosines[best].tolist()), float(np.median(cosines))
+    return Nearest(query=query, texts=found, labels=labels, similarities=alike, n_all=len(texts), median=median)
 
 
 def stages(base: Base) -> tuple[str, ...]:
@@ -169,9 +164,8 @@ class Trace(Record):
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         times, cosine = "\u00a0×\u00a0", {block: f"{1 - far:.2f}" for block, far in self.moved.items()}
         rows = [(s, times.join(map(str, shape)), what, cosine.get(s, "")) for s, what, shape in self.steps]
-        columns = ["stage", "shape", "what happens", "cosine to before"]
-        caption = "The way through; the cosine compares a block's rows with those before it"
-        return [(caption, pd.DataFrame(rows, columns=columns))]
+        frame = pd.DataFrame(rows, columns=["stage", "shape", "what happens", "cosine to before"])
+        return [("The way through; the cosine compares a block's rows with those before it", frame)]
 
     def picture(self) -> tuple[Figure, str]:
         ax = plots.bars(list(self.moved), list(self.moved.values()), label="how far: 1 - cosine with the stage before")
@@ -210,9 +204,6 @@ def trace(base: Base, text: str) -> Trace:
     how = "the mean of the pieces' vectors" if base.pooling == "mean" else "the vector of the first piece"
     steps = [("text", "as it was written", (len(text),)), ("tokens", "a number for each piece", (len(ids),))]
     steps += [(s, words.get(s, "the same again, with weights of its own"), shape) for s in stages(base)]
+    steps.append(("pooling", f"{how}: one vector for the text", shape[1:]))
     moved = [1 - torch.cosine_similarity(a, b, dim=-1).mean().item() for a, b in pairwise(found)]
-    return Trace(
-        text=text,
-        steps=(*steps, ("pooling", f"{how}: one vector for the text", shape[1:])),
-        moved=dict(zip(stages(base)[1:], moved, strict=True)),
-    )
+    return Trace(text=text, steps=tuple(steps), moved=dict(zip(stages(base)[1:], moved, strict=True)))

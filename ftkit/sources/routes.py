@@ -176,7 +176,6 @@ def _plain(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
 
 def _pour(source: IO[bytes], target: Path, member: dict[str, Any]) -> None:
     """Copy a stream into a new file, and check what was written."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as file:
         shutil.copyfileobj(source, file)
     _check(target, member, target.name)
@@ -188,7 +187,9 @@ def _check(path: Path, member: dict[str, Any], what: str) -> None:
 
 
 def _inside(folder: Path, local: str) -> Path:
+    """Return where a member goes, with the folder around it made."""
     path = PurePosixPath(local)
     if path.is_absolute() or ".." in path.parts or "\\" in local or ":" in local:
         raise WrongBytes(f"{local} would be written outside the cache")
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
     return folder / path
