@@ -85,8 +85,9 @@ def how_far(
                 continue
             if name not in start and not torch.equal(now[name], old):
                 raise FtkitError("FT053", f"{name} was frozen by the plan, and moved all the same.")
-            change += (now[name] - old).square().sum().item()
-            length += old.square().sum().item()
+            length += torch.linalg.vector_norm(old).item() ** 2
+            if name in start:  # the difference is a tensor of its own: memory is what a small machine lacks
+                change += torch.linalg.vector_norm(now[name] - old).item() ** 2
         # A head that started from zeros has no length to compare with: its change is told as a whole (100 %).
         moved[group] = math.sqrt(change / length) if length else float(change > 0)
     return moved
