@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ftkit import plots, tasks
 from ftkit.data import Splits
-from ftkit.display import Record, percent, points
+from ftkit.display import Picture, Record, percent, points
 from ftkit.evaluation import Evaluation, interval_of
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base, hidden_states, stages
@@ -242,7 +241,7 @@ class BlockProbes(Record):
         columns = ["stage", "accuracy", "95 % interval", "more than the stage before (95 % interval)"]
         return [("A linear probe after each stage, on valid", pd.DataFrame(rows, columns=columns))]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         values = np.array([(s.accuracy, *s.interval()) for s in self.scores.values()])
         ax = plots.intervals(list(self.scores), *100 * values.T, label="rows of valid right (%)")
         told = ", ".join(map(percent, values[:, 0]))

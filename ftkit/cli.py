@@ -50,8 +50,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
     """bring pinned models and data into the cache"""
     from ftkit import sources
 
-    names = tuple(sources.catalog()["files"]) if arguments.all else tuple(arguments.names) or FIRST_LESSON
-    sources.fetch_all(names)
+    sources.fetch_all(tuple(sources.catalog()["files"]) if arguments.all else tuple(arguments.names) or FIRST_LESSON)
     print(sources.status())
 
 

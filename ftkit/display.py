@@ -41,6 +41,11 @@ def fact(label: str, told: Callable[[Any], object] = str, **settings: Any) -> An
     return field(metadata={"label": label, "told": told}, **settings)
 
 
+#: What `Record.picture` returns: a matplotlib Figure, and the sentence that describes it, also as its alt text.
+Picture = tuple[Any, str]
+#: What `Record.tables` returns: for each table its caption, and a pandas DataFrame.
+Tables = list[tuple[str, Any]]
+
 _STYLE = f"<style>{Path(__file__).with_name('display.css').read_text(encoding='utf-8')}</style>"
 
 
@@ -174,7 +179,7 @@ class Record:
         """Return `(caption, frame)` pairs, the most important first."""
         return []
 
-    def picture(self) -> tuple[Figure, str] | None:
+    def picture(self) -> Picture | None:
         """Return a figure and the sentence that describes it, or None where a picture would say nothing more."""
         return None
 

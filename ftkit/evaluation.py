@@ -11,12 +11,11 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ftkit import plots, tasks
 from ftkit.data import Rows, Splits
 from ftkit.data.splitting import one_hot
-from ftkit.display import Record, percent
+from ftkit.display import Picture, Record, percent
 
 #: Metrics of an `Evaluation`: attribute and name.
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
@@ -153,7 +152,7 @@ class Evaluation(Record):
         shown = [(name, *("" if np.isnan(v) else f"{v:.3f}" for v in values)) for name, *values in rows]
         return [(f"{self.name} on {self.rows.name}", pd.DataFrame(shown, columns=["metric", "value", "from", "to"]))]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         frame = self.per_class.sort_values("f1", ascending=False)
         ax = plots.bars(list(frame["class"]), list(frame["f1"]), label="F1")
         best, worst = (f"{row['class']} ({row['f1']:.2f})" for _, row in frame.iloc[[0, -1]].iterrows())

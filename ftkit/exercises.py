@@ -61,11 +61,8 @@ class Least(Record):
 
     def too_small(self, run: Run) -> str:
         """Return a sentence that says what is too small about a run; empty if nothing is."""
-        has = {
-            "training rows": (len(run.data.train), self.n_train),
-            "optimizer steps": (run.n_steps, self.n_steps),
-            "parameters in its encoder": (run.base.n_parameters, self.n_parameters),
-        }
+        has = {"training rows": (len(run.data.train), self.n_train), "optimizer steps": (run.n_steps, self.n_steps)}
+        has["parameters in its encoder"] = (run.base.n_parameters, self.n_parameters)
         small = [f"{count(n)} {what}, and needs {count(m)} or more" for what, (n, m) in has.items() if n < m]
         why = "A run this small shows that the cells work, and nothing about tuning."
         return f"This run has {'; '.join(small)}. {why}" if small else ""

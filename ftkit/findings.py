@@ -5,19 +5,13 @@ in `findings.toml`, so that lessons, checks and errors all tell it in the same w
 the code, and what was found here. `FtkitError` is a finding that cannot be worked around.
 """
 
-from __future__ import annotations
-
 import difflib
 import functools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ftkit.display import Record, fact
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ftkit.display import Record, Tables, fact
 
 
 @functools.cache
@@ -87,7 +81,7 @@ class Explanation(Record):
     def summary(self) -> str:
         return f"{self.code} {self.title}"
 
-    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+    def tables(self) -> Tables:
         return [("What it means", self.facts("", "In words"))]
 
     def __repr__(self) -> str:

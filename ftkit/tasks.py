@@ -132,8 +132,7 @@ def class_weights(labels: np.ndarray, n_classes: int, kind: str) -> np.ndarray:
     if kind == "multiple":
         positive = np.maximum(labels.sum(axis=0), 1)
         return (len(labels) - positive) / positive
-    counts = np.maximum(np.bincount(labels, minlength=n_classes), 1)
-    return len(labels) / (n_classes * counts)
+    return len(labels) / (n_classes * np.maximum(np.bincount(labels, minlength=n_classes), 1))
 
 
 def logits_of(

@@ -88,11 +88,9 @@ class Prefix(Record):
                 found = up_to(encoder, self.depth, batch)
         with np.errstate(over="ignore"):
             found = found.float().cpu().numpy().astype(self.stored)
-        if not np.isfinite(found).all():
-            raise FtkitError(
-                "FT060", f"what {self.base.name} makes of a text does not fit into {self.stored.__name__}."
-            )
-        return [found[i, : 1 if self.pooled else len(tokens)] for i, tokens in enumerate(ids)]
+        if np.isfinite(found).all():
+            return [found[i, : 1 if self.pooled else len(tokens)] for i, tokens in enumerate(ids)]
+        raise FtkitError("FT060", f"what {self.base.name} makes of a text does not fit into {self.stored.__name__}.")
 
     def summary(self) -> str:
         what = "one vector a text" if self.pooled else f"what {self.depth} frozen blocks make of each token"

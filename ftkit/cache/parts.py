@@ -96,8 +96,5 @@ def _shallow(encoder: nn.Module, choose: Callable[[nn.ModuleList], Sequence[nn.M
 def _embeddings(encoder: nn.Module) -> list[str]:
     """Return the names of the encoder's children that hold its embeddings and nothing else."""
     inside = group_parameters(encoder).get("embeddings", ())
-    return [
-        name
-        for name, child in encoder.named_children()
-        if (own := [f"{name}.{n}" for n, _ in child.named_parameters()]) and set(own) <= set(inside)
-    ]
+    own = {name: {f"{name}.{n}" for n, _ in child.named_parameters()} for name, child in encoder.named_children()}
+    return [name for name, names in own.items() if names and names <= set(inside)]

@@ -9,11 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ftkit import plots
 from ftkit.data import Rows, Splits, near_duplicates
-from ftkit.display import Record, count, percent, points, shorten
+from ftkit.display import Picture, Record, count, percent, points, shorten
 from ftkit.evaluation import Evaluation
 from ftkit.findings import Finding, catalogue
 from ftkit.pretrained import Base
@@ -70,11 +69,8 @@ class Checked(Record):
         return f"{self.what}: looked for {looked} wrong often, found {codes}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        rows = [
-            (code, catalogue()[code]["title"], message)
-            for code in self.looked_for
-            for message in [f.message for f in self.findings if f.code == code] or ["not found"]
-        ]
+        told = {code: [f.message for f in self.findings if f.code == code] or ["not found"] for code in self.looked_for}
+        rows = [(code, catalogue()[code]["title"], message) for code in told for message in told[code]]
         return [("What was looked for", pd.DataFrame(rows, columns=["Code", "Title", "Here"]))]
 
 
@@ -198,7 +194,7 @@ class Lengths(Record):
             tables.append(("Where the longest texts are cut", frame))
         return tables
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         mark = (f"max_tokens = {self.max_tokens}", self.max_tokens)
         ax = plots.histogram(self.n_tokens, label="tokens in a text", mark=mark)
         return ax.figure, f"Tokens in each text; {percent(self.share_cut)} of the texts go beyond {self.max_tokens}."

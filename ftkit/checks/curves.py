@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ftkit import plots
-from ftkit.display import Record, percent, points
+from ftkit.display import Picture, Record, percent, points
 from ftkit.findings import Finding
 from ftkit.record import Run
 
@@ -88,7 +87,7 @@ class Reading(Record):
         loud = self.frame().query("speaks_up")[["verdict", "found", "meaning"]]
         return [("Rules that spoke up", loud)] if len(loud) else []
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         ax = plots.history(pd.DataFrame(self.history), best_epoch=self.best_epoch)
         return ax.figure, f"Loss by epoch: {self.verdict}. {self.because}"
 

@@ -129,8 +129,7 @@ def _where_they_part(one: str, other: str, before: int = 40, shown: int = 110) -
     """Return an excerpt of each text, from shortly before the first difference on."""
     texts = [" ".join(t.split()) for t in (one, other)]
     alike = zip(*(t.lower() for t in texts), strict=False)
-    differ = next((i for i, (a, b) in enumerate(alike) if a != b), min(map(len, texts)))
-    start = max(0, differ - before)
+    start = max(0, next((i for i, (a, b) in enumerate(alike) if a != b), min(map(len, texts))) - before)
     first, second = (("…" if start else "") + shorten(t[start:], shown) for t in texts)
     return first, second
 

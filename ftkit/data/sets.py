@@ -7,11 +7,10 @@ from importlib import util
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ftkit import plots, sources
 from ftkit.data.rows import Rows
-from ftkit.display import Record, count, fact, shorten
+from ftkit.display import Picture, Record, count, fact, shorten
 
 _CAVEAT = re.compile(r"^- (.+)$", re.MULTILINE)
 _COUNT_ROW = re.compile(r"^\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
@@ -58,11 +57,11 @@ class Card(Record):
         labels = pd.DataFrame({"Label": self.counts.keys(), "Rows": map(count, self.counts.values())})
         return [("What it is", self.facts("", "In words")), ("Rows per label in the whole set", labels)]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         return label_bars(self.counts, "rows")
 
 
-def label_bars(counts: Mapping[str, int], what: str, shown: int | None = None) -> tuple[Figure, str]:
+def label_bars(counts: Mapping[str, int], what: str, shown: int | None = None) -> Picture:
     """Return a bar for each label, the largest on top, and the sentence that describes the picture.
 
     Parameters

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ftkit.data.rows import PARTS, Rows
 from ftkit.data.sets import Card, label_bars
 from ftkit.data.splitting import allocate, at_most, normalised, one_hot, units, wording
-from ftkit.display import Record, count, shorten
+from ftkit.display import Picture, Record, count, shorten
 from ftkit.findings import Finding, FtkitError
 
 _SHOWN = 30  # labels in a table or a picture; more would bury the sentence above them
@@ -103,8 +102,7 @@ class Splits(Record):
         """
         if per_class < 1:
             raise ValueError(f"per_class is {per_class}; it must be at least 1")
-        for_valid = max(5, round(per_class * len(self.valid) / len(self.train)))
-        caps = {"train": per_class, "valid": for_valid}
+        caps = {"train": per_class, "valid": max(5, round(per_class * len(self.valid) / len(self.train)))}
         few = {name: at_most(one_hot(getattr(self, name).labels, self.n_labels), n, seed) for name, n in caps.items()}
         return replace(self, **{name: getattr(self, name).take(at) for name, at in few.items()})
 
@@ -199,7 +197,7 @@ class Splits(Record):
         by_label = (f"Rows per label{more}", pd.DataFrame(labels).head(_SHOWN))
         return [("Rows per split", sizes), by_label, *self.found("Code", "Title", "Here")]
 
-    def picture(self) -> tuple[Figure, str] | None:
+    def picture(self) -> Picture | None:
         if len(set(self.train.counts.tolist())) == 1:
             return None  # bars of one length say no more than the table
         return label_bars(dict(zip(self.label_names, self.train.counts.tolist(), strict=True)), "train rows", _SHOWN)

@@ -19,8 +19,7 @@ def normalised(text: str) -> str:
     True
     """
     # Plain ASCII is its own NFKC form; saying so makes long English texts several times faster.
-    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(folded.split())
+    return " ".join((text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()).split())
 
 
 def wording(text: str) -> str:

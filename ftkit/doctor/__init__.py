@@ -28,10 +28,8 @@ from ftkit.doctor.limits import cpu_quota, give_back_memory, memory_bytes, n_cor
 from ftkit.findings import Finding
 from ftkit.sources import cache_root
 
-__all__ = [
-    "Machine", "doctor", "fastest_dtype", "give_back_memory", "memory_bytes", "n_threads", "peak_rss_bytes",
-    "rss_bytes", "versions",
-]  # fmt: skip
+__all__ = ["Machine", "doctor", "fastest_dtype", "give_back_memory", "memory_bytes", "n_threads", "peak_rss_bytes"]
+__all__ += ["rss_bytes", "versions"]
 
 PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub", "datasets", "numpy", "scikit-learn")
 
@@ -115,22 +113,12 @@ def doctor(*, network: bool = False) -> Machine:
         ("FT042", free < 1e9, f"{size(free)} are free where the cache is."),
         ("FT043", cpu_quota() < cores, f"{cores} cores are seen, but only the time of {cpu_quota():g} may be used."),
     )
-    return Machine(
-        system=f"{platform.system()} {platform.machine()}",
-        versions=versions(),
-        n_cores=cores,
-        n_threads=n_threads(),
-        memory_limit_bytes=limit,
-        memory_available_bytes=available,
-        disk_free_bytes=free,
-        offline=_is_offline() if network else constants.HF_HUB_OFFLINE or None,
-        gpu=gpu,
-        float32_flops=float32,
-        bfloat16_flops=bfloat16,
-        autocast_speedup=speedup,
-        fastest_dtype=_remember(speedup),
-        findings=tuple(Finding(code=code, message=message) for code, short, message in shortages if short),
-    )
+    found = tuple(Finding(code=code, message=message) for code, short, message in shortages if short)
+    is_ = {"system": f"{platform.system()} {platform.machine()}", "versions": versions(), "gpu": gpu, "findings": found}
+    has = {"memory_limit_bytes": limit, "memory_available_bytes": available, "disk_free_bytes": free, "n_cores": cores}
+    does = {"float32_flops": float32, "bfloat16_flops": bfloat16, "autocast_speedup": speedup}
+    offline = _is_offline() if network else constants.HF_HUB_OFFLINE or None
+    return Machine(**is_, **has, **does, n_threads=n_threads(), offline=offline, fastest_dtype=_remember(speedup))
 
 
 @functools.cache

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from ftkit import methods, plots, tasks
-from ftkit.display import Record, percent
+from ftkit.display import Picture, Record, percent
 from ftkit.plan import Preview
 from ftkit.pretrained import Base
 from ftkit.pretrained.base import pool_tokens
@@ -76,13 +75,10 @@ class Drift(Record):
         wide = wide.loc[self.layers["group"].unique(), [layer for layer in _LAYERS if layer in wide]].reset_index()
         return [("What moved, group by group (the input comes first)", shown), ("Weights moved, by layer", wide)]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         groups = self.groups
-        columns = {
-            "weights moved (%)": 100 * groups["weights_moved"].where(groups["group"] != "head"),
-            "representation: 1 - CKA": 1 - groups["cka"],
-            "attention shift": groups["attention_shift"],
-        }
+        columns = {"weights moved (%)": 100 * groups["weights_moved"].where(groups["group"] != "head")}
+        columns |= {"representation: 1 - CKA": 1 - groups["cka"], "attention shift": groups["attention_shift"]}
         figure = plots.stack_beside_bars(groups["group"], groups["planned"], columns)
         return figure, f"The model as a stack, input at the bottom, and how far each part moved. {self.summary()}"
 
@@ -193,10 +189,9 @@ def relative_change(
 ) -> float:
     """Return the length of the change of some tensors relative to their length before; exactly 0.0 if none changed."""
     pairs = [(before[n].detach(), after[n].detach()) for n in names]
-    change, length = (
-        math.hypot(*(torch.linalg.vector_norm(t, dtype=torch.float64).item() for t in tensors))
-        for tensors in ([b - a for a, b in pairs], [a for a, _ in pairs])
-    )
+    both = [b - a for a, b in pairs], [a for a, _ in pairs]
+    norms = ((torch.linalg.vector_norm(t, dtype=torch.float64).item() for t in tensors) for tensors in both)
+    change, length = (math.hypot(*each) for each in norms)
     # What starts from zeros has no length to compare with: its change is told as a whole (100 %).
     return change / length if length else float(change > 0)
 
@@ -261,7 +256,6 @@ def _looking(encoder: torch.nn.Module) -> torch.nn.Module:
     Fast attention never writes its weights down. The slow way does, and is chosen in the configuration, which the
     encoder itself must keep as it is.
     """
-    shared = {id(t): t for t in (*encoder.parameters(), *encoder.buffers())}
-    view = copy.deepcopy(encoder, shared).eval()
+    view = copy.deepcopy(encoder, {id(t): t for t in (*encoder.parameters(), *encoder.buffers())}).eval()
     view.set_attn_implementation("eager")
     return view

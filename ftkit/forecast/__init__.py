@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ftkit import doctor, plots
 from ftkit.data import Splits
-from ftkit.display import Record, count, seconds, size
+from ftkit.display import Picture, Record, count, seconds, size
 from ftkit.findings import FtkitError
 from ftkit.forecast import costs
 from ftkit.plan import Plan
@@ -101,7 +100,7 @@ class Estimates(Record):
         columns = ["what trains", "weights that may move", "time", "memory", "energy"]
         return [("Estimates, with the range that each can be in", pd.DataFrame(rows, columns=columns))]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         names, took = [e.plan.words for e in self.estimates], [e.train_s for e in self.estimates]
         told = "The backward pass goes down to the lowest group that trains, and no further."
         return plots.bars(names, took, label="estimated seconds").figure, f"Estimated seconds for each plan. {told}"
@@ -116,10 +115,8 @@ def estimates(base: Base, data: Splits, plans: Sequence[Plan]) -> Estimates:
     data : Splits
     plans : sequence of Plan
     """
-    return Estimates(
-        estimates=tuple(estimate(base, data, plan) for plan in plans),
-        n_trained=tuple(plan.preview(base, len(data.label_names)).n_trained for plan in plans),
-    )
+    n_trained = tuple(plan.preview(base, len(data.label_names)).n_trained for plan in plans)
+    return Estimates(estimates=tuple(estimate(base, data, plan) for plan in plans), n_trained=n_trained)
 
 
 def estimate(base: Base, data: Splits, plan: Plan, *, calibrate: bool = True) -> Estimate:

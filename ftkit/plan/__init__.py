@@ -16,12 +16,11 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from ftkit import methods
-from ftkit.display import Record
+from ftkit.display import Record, Tables
 from ftkit.findings import FtkitError
 from ftkit.plan.preview import Preview, checked, moves, verify
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import nn
 
     from ftkit.pretrained import Base
@@ -159,13 +158,8 @@ class Plan(Record, eq=True):
 
     def code(self) -> str:
         """Return the call that makes this plan, with only the fields that differ from the defaults."""
-        set_ = [
-            f"{f.name}={dict(v) if f.name == 'rates' else v!r}"
-            for f in dataclasses.fields(self)
-            if (v := getattr(self, f.name)) != (f.default if f.default is not dataclasses.MISSING else {})
-            or f.name == "train"
-        ]
-        return f"Plan({', '.join(set_)})"
+        given, usual = ({**vars(plan), "rates": dict(plan.rates)} for plan in (self, Plan()))
+        return f"Plan({', '.join(f'{n}={v!r}' for n, v in given.items() if v != usual[n] or n == 'train')})"
 
     def __repr__(self) -> str:
         return self.code()
@@ -286,7 +280,7 @@ class Plan(Record, eq=True):
             part = f", {method.title.format(rank=self.rank)} only"
         return f"{groups}{part}{', gradually' if self.gradual else ''}"
 
-    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+    def tables(self) -> Tables:
         import pandas as pd
 
         default = Plan()

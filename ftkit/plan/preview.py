@@ -10,12 +10,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ftkit import methods
-from ftkit.display import Record, count
+from ftkit.display import Picture, Record, Tables, count
 from ftkit.findings import FtkitError
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
     from torch import nn
 
     from ftkit.plan import Plan
@@ -134,22 +132,17 @@ class Preview(Record):
         return sum(self.sizes.values())
 
     def summary(self) -> str:
-        return (
-            f"{count(self.n_trained)} of {count(self.n_total)} weights may move "
-            f"({100 * self.n_trained / self.n_total:.3g} %): {', '.join(self.trained)}."
-        )
+        told = f"{count(self.n_trained)} of {count(self.n_total)} weights may move"
+        return f"{told} ({100 * self.n_trained / self.n_total:.3g} %): {', '.join(self.trained)}."
 
-    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+    def tables(self) -> Tables:
         import pandas as pd
 
-        epochs = {}
-        for epoch in range(self.plan.epochs, 0, -1):
-            epochs |= dict.fromkeys(self.plan.stage(list(self.sizes), epoch), epoch)
-        rows = [
-            (g, "trains" if self.moving[g] else "frozen", count(n), count(self.moving[g]),
-             f"{self.rates[g]:g}" if self.moving[g] else "", epochs.get(g, ""))
-            for g, n in self.sizes.items()
-        ]  # fmt: skip
+        stages = {epoch: self.plan.stage(list(self.sizes), epoch) for epoch in range(self.plan.epochs, 0, -1)}
+        first, rows = {g: epoch for epoch, groups in stages.items() for g in groups}, []
+        for g, n in self.sizes.items():
+            state, rate = ("trains", f"{self.rates[g]:g}") if self.moving[g] else ("frozen", "")
+            rows.append((g, state, count(n), count(self.moving[g]), rate, first.get(g, "")))
         frame = pd.DataFrame(rows, columns=["group", "state", "weights", "may move", "learning rate", "from epoch"])
         # A column that says nothing new is left out.
         if not self.plan.gradual:
@@ -158,7 +151,7 @@ class Preview(Record):
             frame = frame.drop(columns="may move")
         return [("Groups", frame)]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         from ftkit import plots
 
         ax = plots.layers(list(self.sizes), list(self.sizes.values()), [g in self.trained for g in self.sizes])

@@ -19,10 +19,8 @@ from ftkit.pretrained.base import Base, group_parameters, group_sizes, in_batche
 from ftkit.pretrained.looking import hidden_states, nearest, stages, trace
 from ftkit.pretrained.pieces import tokens
 
-__all__ = [
-    "Base", "from_scratch", "group_parameters", "group_sizes", "hidden_states", "in_batches", "load_pretrained",
-    "nearest", "pool", "stages", "tokens", "trace",
-]  # fmt: skip
+__all__ = ["Base", "from_scratch", "group_parameters", "group_sizes", "hidden_states", "in_batches"]
+__all__ += ["load_pretrained", "nearest", "pool", "stages", "tokens", "trace"]
 #: A tokenizer is in one of these files.
 _TOKENIZER = "tokenizer.json vocab.txt vocab.json spiece.model sentencepiece.bpe.model tokenizer.model".split()
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from ftkit import plots
-from ftkit.display import Record, count, size
+from ftkit.display import Picture, Record, count, size
 from ftkit.findings import FtkitError
 
 #: Lengths are padded to multiples of this, short ones to multiples of half of it: the CPU's kernels are built anew for
@@ -127,7 +126,7 @@ class Base(Record):
         columns = ["group", "parameters", "share", "float32"]
         return [("Groups, in the order of the computation", pd.DataFrame(rows, columns=columns))]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         sizes = group_sizes(self.encoder, self.groups)
         ax = plots.bars(list(sizes), [n / 1e6 for n in sizes.values()], label="parameters (millions)")
         largest = max(sizes, key=sizes.get)
@@ -196,8 +195,7 @@ def in_batches(
         if before_batch:
             before_batch()
         rows = order[starts[number % len(starts)] :][:batch_size]
-        batch = batch_of(rows) if batch_of else base.batch([ids[i] for i in rows])
-        found = function(batch).float().cpu().numpy()
+        found = function(batch_of(rows) if batch_of else base.batch([ids[i] for i in rows])).float().cpu().numpy()
         if number < len(starts):
             out[rows] = found
     return out

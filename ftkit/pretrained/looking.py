@@ -6,11 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from ftkit import plots
 from ftkit.data import Rows
-from ftkit.display import Record, count, shorten
+from ftkit.display import Picture, Record, count, shorten
 from ftkit.pretrained.base import Base, in_batches, pool_tokens, several
 
 
@@ -167,7 +166,7 @@ class Trace(Record):
         frame = pd.DataFrame(rows, columns=["stage", "shape", "what happens", "cosine to before"])
         return [("The way through; the cosine compares a block's rows with those before it", frame)]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         ax = plots.bars(list(self.moved), list(self.moved.values()), label="how far: 1 - cosine with the stage before")
         least, most = min(self.moved, key=self.moved.get), max(self.moved, key=self.moved.get)
         return ax.figure, f"How far each block turns the pieces' vectors: {most} furthest, {least} least."

@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from ftkit import plots, tasks
 from ftkit.data import Splits
-from ftkit.display import Record, count, percent, seconds, shorten
+from ftkit.display import Picture, Record, count, percent, seconds, shorten
 from ftkit.evaluation import Evaluation
 from ftkit.findings import Finding
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record.folder import NAME, Recipe, identity, load, read_tensors, save, write_tensors
 
-__all__ = [
-    "NAME", "Predictions", "Recipe", "Run", "environment", "identity", "load", "read_tensors", "save", "write_tensors",
-]  # fmt: skip
+__all__ = ["NAME", "Predictions", "Recipe", "Run", "environment", "identity", "load", "read_tensors", "save"]
+__all__ += ["write_tensors"]
 
 
 class Predictions(Record):
@@ -149,8 +147,7 @@ class Run(Record):
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return probabilities of shape (len(texts), n_classes)."""
-        logits = tasks.logits_of(self.model, self.base, self.base.tokenize(texts))
-        return tasks.probabilities(logits, self.data.kind)
+        return tasks.probabilities(tasks.logits_of(self.model, self.base, self.base.tokenize(texts)), self.data.kind)
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answer some texts.
@@ -183,10 +180,8 @@ class Run(Record):
         if self.cache and self.cache["saved_s"] >= 1:
             n = self.cache["depth"]
             saved = f" Computing {n} frozen block{'s' * (n > 1)} once saved about {seconds(self.cache['saved_s'])}."
-        return (
-            f"{self.plan.code()} took {seconds(self.train_s)} ({count(self.n_steps)} steps); "
-            f"kept epoch {self.best_epoch} with {percent(best['accuracy'])} of valid right.{saved}{ended}"
-        )
+        kept = f"kept epoch {self.best_epoch} with {percent(best['accuracy'])} of valid right."
+        return f"{self.plan.code()} took {seconds(self.train_s)} ({count(self.n_steps)} steps); {kept}{saved}{ended}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         columns = ["epoch", "training loss", "valid loss", "valid accuracy", "valid macro-F1", "kept"]
@@ -204,13 +199,11 @@ class Run(Record):
         went = ("How far each group moved", pd.DataFrame(moved, columns=["group", "relative change"]))
         return [epochs, went, *self.found("code", "finding", "here")]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         first, best = self.history[0], self.history[self.best_epoch]
         ax = plots.history(self.frame(), best_epoch=self.best_epoch)
-        return ax.figure, (
-            f"Loss by epoch: on valid it went from {first['valid_loss']:.2f} to {best['valid_loss']:.2f} "
-            f"at epoch {self.best_epoch}, whose weights were kept."
-        )
+        went = f"from {first['valid_loss']:.2f} to {best['valid_loss']:.2f} at epoch {self.best_epoch}"
+        return ax.figure, f"Loss by epoch: on valid it went {went}, whose weights were kept."
 
 
 def environment(dtype: str, device: str = "cpu", n_processes: int = 1) -> dict[str, Any]:

@@ -106,10 +106,8 @@ def load(folder: str | Path, base: Base, data: Splits) -> "Run":
         findings = tuple(Finding(**found) for found in told["findings"])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FtkitError("FT081", f"{path} is damaged, or no run of ftkit: {error}.") from error
-    return Run(
-        base=base, data=data, plan=plan, model=model.eval().requires_grad_(False), valid_proba=answers,
-        findings=findings, **plain,
-    )  # fmt: skip
+    asked = {"base": base, "data": data, "plan": plan, "model": model.eval().requires_grad_(False)}
+    return Run(**asked, **plain, valid_proba=answers, findings=findings)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:

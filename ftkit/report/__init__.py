@@ -4,11 +4,10 @@ import functools
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ftkit import plots
 from ftkit.data import Rows
-from ftkit.display import Record, percent, points, shorten
+from ftkit.display import Picture, Record, percent, points, shorten
 from ftkit.evaluation import METRICS, Evaluation, Predictor, evaluate, interval_of
 from ftkit.findings import FtkitError
 from ftkit.report.seeds import Curve, score_curve
@@ -67,8 +66,7 @@ class Comparison(Record):
         sums = np.bincount(self.before.units, gain)
         sums = sums[np.abs(sums) > 1e-12]  # none where the answers are the same: then every flip is as large, p is 1
         signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.int8), size=(N_FLIPS, len(sums)))
-        as_large = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
-        return float((as_large.sum() + 1) / (N_FLIPS + 1))
+        return float(((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9).sum() + 1) / (N_FLIPS + 1))
 
     @property
     def verdict(self) -> str:
@@ -103,8 +101,7 @@ class Comparison(Record):
         gained = np.flatnonzero((wrong != rows.labels) & (right == rows.labels))
         confidence = self.after.proba[0].max(axis=1)
         order = gained[np.argsort(-confidence[gained], kind="stable")]
-        surest = np.unique(self.before.units[order], return_index=True)[1]  # of each group
-        shown = order[np.sort(surest)][:n]
+        shown = order[np.sort(np.unique(self.before.units[order], return_index=True)[1])][:n]  # of each group
         frame = pd.DataFrame({"text": [shorten(rows.texts[i], 110) for i in shown]})
         frame["label"], frame["before"], frame["after"] = (names[a[shown]] for a in (rows.labels, was, now))
         return Changed(to=to, n_all=len(gained), rows=frame.assign(confidence=confidence[shown]))
@@ -129,7 +126,7 @@ class Comparison(Record):
         frame = pd.DataFrame(rows, columns=["metric", "before", "after", "change (points)", "interval"])
         return [(f"{self.before.name} → {self.after.name}", frame)]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         changes = 100 * np.array([(self.difference(metric), *self.interval(metric)) for metric in METRICS])
         label = f"change from {self.before.name} to {self.after.name} (points)"
         ax = plots.intervals(list(METRICS.values()), *changes.T, label=label, reference=0)
@@ -187,10 +184,9 @@ class Scoreboard(Record):
         frame = pd.DataFrame(rows, columns=["predictor", "accuracy", "95% interval", "macro-F1"])
         return [(f"On the same {len(first)} {first.name} rows (percent)", frame)]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         shares = 100 * np.array([(e.accuracy, *e.interval()) for e in self.evaluations])
-        names = [e.name for e in self.evaluations]
-        ax = plots.intervals(names, *shares.T, label="accuracy (%) with its 95% interval")
+        ax = plots.intervals([e.name for e in self.evaluations], *shares.T, label="accuracy (%) with its 95% interval")
         told = "; ".join(f"{e.name} {percent(e.accuracy)}" for e in self.evaluations)
         return ax.figure, f"Accuracy with intervals: {told}."
 

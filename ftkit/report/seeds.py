@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ftkit import plots
 from ftkit.data import Rows
-from ftkit.display import Record, percent, points, seconds
+from ftkit.display import Picture, Record, percent, points, seconds
 from ftkit.evaluation import Evaluation, Predictor, evaluate
 
 LEVEL = 0.95  # coverage of the interval of a difference over seeds
@@ -121,7 +120,7 @@ class Curve(Record):
         frame = pd.MultiIndex.from_product([self.values, self.seeds], names=["value", "seed"]).to_frame(index=False)
         return frame.assign(score=self.scores.ravel(), seconds=self.seconds.ravel())
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         told = "; ".join(f"{v}: {percent(m)}" for v, m in zip(self.values, self.means, strict=True))
         dashed = f" The dashed line is {self.reference[0]}." if self.reference else ""
         reference = self.reference and (self.reference[0], 100 * self.reference[1])
@@ -211,7 +210,5 @@ def over_seeds(
         for kept, rows in zip(answers, parts, strict=True):
             kept.append(np.asarray(predictor.predict_proba(rows.texts), dtype=np.float64))
         del predictor  # before the next one is made
-    return tuple(
-        Evaluation(name=name, proba=np.stack(kept), rows=rows, opened=rows.open().opened)
-        for kept, rows in zip(answers, parts, strict=True)
-    )
+    probas = ((np.stack(kept), rows) for kept, rows in zip(answers, parts, strict=True))
+    return tuple(Evaluation(name=name, proba=p, rows=rows, opened=rows.open().opened) for p, rows in probas)

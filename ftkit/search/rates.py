@@ -6,12 +6,11 @@ import math
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 
 from ftkit import plots, training
 from ftkit.data import Rows, Splits
-from ftkit.display import Record
+from ftkit.display import Picture, Record
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
@@ -89,11 +88,9 @@ class RateRange(Record):
         span = f"with {self.field} from {self.rates[0]:.2g} to {self.rates[-1]:.2g} the loss"
         if self.suggestion is None:
             return f"No suggestion: {span} fell by no more than it scatters, and {lost}."
-        return (
-            f"{self.suggested.code()}: {span} fell fastest at {self.steepest:.2g} and {lost}. Take this as the upper "
-            "end: for transformers the test tends to suggest too much, since a few steps do not show what a whole run "
-            "forgets. Try a third and a tenth of it too."
-        )
+        told = f"{self.suggested.code()}: {span} fell fastest at {self.steepest:.2g} and {lost}. Take this as the upper"
+        why = "for transformers the test tends to suggest too much, since a few steps do not show what a whole run"
+        return f"{told} end: {why} forgets. Try a third and a tenth of it too."
 
     def frame(self) -> pd.DataFrame:
         """Return one row a step: `rate`, `loss`, `smoothed`."""
@@ -103,7 +100,7 @@ class RateRange(Record):
         some = self.frame().iloc[:: max(1, len(self.rates) // 12)]
         return [(f"Loss in nats by {self.field}", some.map("{:.3g}".format))]
 
-    def picture(self) -> tuple[Figure, str]:
+    def picture(self) -> Picture:
         told = {"falls fastest": self.steepest, "lost": self.diverged, "suggested": self.suggestion}
         marks = {f"{name}: {rate:.2g}": rate for name, rate in told.items() if rate}
         ax = plots.loss_by_rate(self.frame(), marks=marks, label=self.field)

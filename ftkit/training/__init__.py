@@ -18,10 +18,8 @@ from ftkit.training.ranks import Ranks
 from ftkit.training.state import Checkpoints
 from ftkit.training.steps import batches, better, make_optimizer, rate_factor, set_modes, settled
 
-__all__ = [
-    "Event", "batches", "better", "fit", "give_back_memory", "make_optimizer", "rate_factor", "say_epochs", "set_modes",
-    "settled",
-]  # fmt: skip
+__all__ = ["Event", "batches", "better", "fit", "give_back_memory", "make_optimizer", "rate_factor", "say_epochs"]
+__all__ += ["set_modes", "settled"]
 
 
 def fit(

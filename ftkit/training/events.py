@@ -45,12 +45,10 @@ def say_epochs(event: Event) -> None:
         print(f"Going on after step {count(event.step)} of {count(event.n_steps)}.", flush=True)
     if event.kind == "epoch" and event.step:
         left = event.elapsed_s / event.step * (event.n_steps - event.step)
-        print(
-            f"epoch {event.values['epoch']:.0f}: training loss {event.values['train_loss']:.3f}, "
-            f"valid loss {event.values['valid_loss']:.3f}, valid accuracy {event.values['accuracy']:.3f} "
-            f"({seconds(event.elapsed_s)}{f', about {seconds(left)} to go' if left > 1 else ''})",
-            flush=True,
-        )
+        told = "training loss {train_loss:.3f}, valid loss {valid_loss:.3f}, valid accuracy {accuracy:.3f}"
+        to_go = f", about {seconds(left)} to go" if left > 1 else ""
+        epoch = f"epoch {event.values['epoch']:.0f}: {told.format(**event.values)}"
+        print(f"{epoch} ({seconds(event.elapsed_s)}{to_go})", flush=True)
 
 
 class Ended(Exception):

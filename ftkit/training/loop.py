@@ -55,8 +55,7 @@ class Loop:
         if plan.class_weight:
             weights = tasks.class_weights(data.train.labels, len(data.label_names), data.kind)
             self.weights = torch.tensor(weights, dtype=torch.float32)
-        optimizer = make_optimizer(self.model, self.groups, plan)
-        self.computing, self.optimizer = ranks.prepare(self.model, optimizer)
+        self.computing, self.optimizer = ranks.prepare(self.model, make_optimizer(self.model, self.groups, plan))
         encoder = base.encoder if ranks.sharded else self.model.encoder
         self.feed = Feed(base, encoder, plan, self.groups, self.ids, self.valid_ids, self._ask, self._tell_cache)
 
@@ -116,7 +115,7 @@ class Loop:
                 raise Ended("the loss was not finite", Finding(code="FT055", message=told))
             if plan.keep == "last" or better(entry, state.history[state.best_epoch], plan.monitor):
                 state.keep(entry, proba)
-            state.next_epoch()
+            state.epoch, state.done, state.dealt = state.epoch + 1, 0, state.order.get_state()
             self.checkpoint()
             self._emit("epoch", entry)
 
@@ -169,11 +168,8 @@ class Loop:
 
     def _validate(self, *, epoch: int, train_loss: float) -> tuple[dict[str, float], np.ndarray]:
         rows, ranks = self.data.valid, self.ranks
-        own = tasks.logits_of(
-            self.model, self.base, self.valid_ids, before_batch=self._ask, batch_of=self.feed.valid,
-            turn=(ranks.own, ranks.n),
-        )  # fmt: skip
-        logits = ranks.sum(torch.from_numpy(own)).numpy()
+        how = {"before_batch": self._ask, "batch_of": self.feed.valid, "turn": (ranks.own, ranks.n)}
+        logits = ranks.sum(torch.from_numpy(tasks.logits_of(self.model, self.base, self.valid_ids, **how))).numpy()
         proba = tasks.probabilities(np.nan_to_num(logits), rows.kind)
         scored = evaluation.Evaluation(name="valid", proba=proba[None], rows=rows)
         valid_loss = tasks.loss(torch.from_numpy(logits), torch.tensor(rows.labels), rows.kind).item()
@@ -223,8 +219,7 @@ class Loop:
         if kind in ("step", "epoch"):
             self.ranks.log(values, step)
         if self._on_event and self.ranks.main:
-            event = Event(kind=kind, step=step, n_steps=self.n_steps, elapsed_s=self.elapsed_s, values=values)
-            self._on_event(event)
+            self._on_event(Event(kind=kind, step=step, n_steps=self.n_steps, elapsed_s=self.elapsed_s, values=values))
 
     def _tell_cache(self, n_texts: int, n_bytes: int) -> None:
         self._emit("cache", {"n_texts": n_texts, "n_bytes": n_bytes})

@@ -42,11 +42,10 @@ class Ranks:
         from accelerate.utils import DistributedType
 
         try:
-            missing = len(filter_trackers(list(track), folder)) < len(track)
+            if len(filter_trackers(list(track), folder)) < len(track):
+                raise ValueError(f"Not all of these trackers are installed: {', '.join(map(str, track))}")
         except ValueError as error:  # it knows no tracker of that name, or the tracker needs a folder to write to
             raise FtkitError("FT083", f"{str(error).rstrip('.')}.") from error
-        if missing:
-            raise FtkitError("FT083", f"Not all of these trackers are installed: {', '.join(map(str, track))}.")
 
         # The plan alone decides the dtype, so Accelerate's own mixed precision stays off.
         # Told to be on the processor, Accelerate joins processes there, too; else it would run each for itself.
@@ -77,14 +76,9 @@ class Ranks:
         own = list(rows)[self.own :: self.n]
         return [own[part::parts] for part in range(parts)]
 
-    @contextlib.contextmanager
-    def holding_back(self, model: nn.Module, last: bool) -> Iterator[None]:
+    def holding_back(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager:
         """Share gradients only after the last part of a batch."""
-        if last or self.n == 1:
-            yield
-        else:
-            with self._accelerator.no_sync(model):
-                yield
+        return contextlib.nullcontext() if last or self.n == 1 else self._accelerator.no_sync(model)
 
     def decide(self, asked: bool) -> bool:
         """Return the answer of the main process: several ranks have to do the same."""
@@ -96,8 +90,7 @@ class Ranks:
 
     def clip(self, parameters: Sequence[nn.Parameter], longest: float) -> None:
         """Scale gradients down whose norm is longer than allowed."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         # Most steps need no scaling, and multiplying by one would read and write every gradient again.
         if not norm <= longest:
@@ -109,7 +102,7 @@ class Ranks:
 
     def chances(self) -> torch.Tensor:
         """Return the state of chance of every rank, shape (n, bytes): what decides its dropout."""
-        own = self._chance()[None]
+        own = (torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state())[None]
         return own if self.n == 1 else self._accelerator.gather(own.to(self.device)).cpu()
 
     def set_chances(self, chances: torch.Tensor) -> None:
@@ -118,9 +111,6 @@ class Ranks:
             raise FtkitError("FT081", f"The checkpoint is of {len(chances)} processes, and here are {self.n}.")
         own = chances[self.own]
         torch.cuda.set_rng_state(own, self.device) if self.device.type == "cuda" else torch.set_rng_state(own)
-
-    def _chance(self) -> torch.Tensor:
-        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
 
     @contextlib.contextmanager
     def tracking(self, settings: Mapping[str, Any]) -> Iterator[None]:

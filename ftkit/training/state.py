@@ -93,10 +93,6 @@ class State:
             for name, tensor in now.items():
                 self.best[name].copy_(tensor)
 
-    def next_epoch(self) -> None:
-        """Go on to the next epoch, whose rows are dealt out from here."""
-        self.epoch, self.done, self.dealt = self.epoch + 1, 0, self.order.get_state()
-
     def tensors(self, chances: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return everything that is a tensor, by a name that says whose it is; `chances` are the ranks' generators."""
         found = {f"now/{n}": whole(p.detach()) for n, p in self.moving.items()}

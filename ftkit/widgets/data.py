@@ -140,10 +140,9 @@ class DataPanel(Panel):
         self.say(f"Comparing {count(n)} texts with each other: some seconds, once. Go on looking meanwhile.")
         self.duplicates = near_duplicates(self.data)
         self.duplicates_button.disabled, self.twin_in.disabled = True, False
-        self._counted["rows with a near-duplicate in another split"] = [
-            {i for q in self.data.parts if q is not p for i in self.duplicates.twins(p.name, q.name).ids}
-            for p in self.data.parts
-        ]
+        parts, twins = self.data.parts, self.duplicates.twins
+        alike = [{i for q in parts if q is not p for i in twins(p.name, q.name).ids} for p in parts]
+        self._counted["rows with a near-duplicate in another split"] = alike
         self._look()
         self.say(self.duplicates.summary())
 

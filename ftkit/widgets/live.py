@@ -117,8 +117,7 @@ def thin(values: Sequence[float], most: int = 200) -> list[float]:
     [2.0, 6.0, 9.0]
     """
     width = math.ceil(len(values) / most) if values else 1
-    parts = [values[i : i + width] for i in range(0, len(values), width)]
-    return [sum(part) / len(part) for part in parts]
+    return [sum(part) / len(part) for part in [values[i : i + width] for i in range(0, len(values), width)]]
 
 
 def chart(series: Sequence[Series], *, title: str, x_label: str, x_most: float, told: str) -> str:

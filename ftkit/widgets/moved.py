@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -27,11 +28,9 @@ _MEANING = {
 }
 
 
-class _Looked:
-    """A run to look at; when it has been measured, what moved is kept and the run, with its model, is not."""
-
-    def __init__(self, run: Run) -> None:
-        self.run, self.plan, self.drift = run, run.plan, None
+def _looked(run: Run) -> SimpleNamespace:
+    """Return a run to look at; once it is measured, what moved is kept, and the run, with its model, is not."""
+    return SimpleNamespace(run=run, plan=run.plan, drift=None)
 
 
 class WhatMovedPanel(Panel):
@@ -69,7 +68,7 @@ class WhatMovedPanel(Panel):
         place = training.data.name if training else " ".join(f"{r.data.name} {r.plan.code()}" for r in runs)
         super().__init__(place if key is None else key)
         self._training, self._name = training, "runs[{}]" if isinstance(source, list | tuple) else "run"
-        self._looked = [_Looked(run) for run in runs]
+        self._looked = [_looked(run) for run in runs]
 
         self.run = self.control(Dropdown, "Run", self._show_measured, options=self._offered())
         self.measure = self.control(Dropdown, "Look at", self._show, options=[(w, m) for m, w in MEASURES.items()])
@@ -118,7 +117,7 @@ class WhatMovedPanel(Panel):
         offer(self.run, self._offered())
 
     @property
-    def _chosen(self) -> _Looked | None:
+    def _chosen(self) -> SimpleNamespace | None:
         return None if self.run.value is None else self._looked[self.run.value]
 
     def _offered(self) -> list[tuple[str, int]]:
@@ -127,7 +126,7 @@ class WhatMovedPanel(Panel):
     def _trained(self, run: Run) -> None:
         """Take a run that the training panel has just finished; this is called in its thread."""
         if self._training and run:
-            self._looked = [*(looked for looked in self._looked if looked.drift), _Looked(run)]
+            self._looked = [*(looked for looked in self._looked if looked.drift), _looked(run)]
             offer(self.run, self._offered(), len(self._looked) - 1)
             self._show_measured()
 
