@@ -157,9 +157,8 @@ def _mapped(path: Path) -> pd.DataFrame:
 
 
 def _with_header(frame: pd.DataFrame) -> pd.DataFrame:
-    if frame.empty:  # an empty sheet
-        return frame
-    return frame.iloc[1:].reset_index(drop=True).set_axis([str(name) for name in frame.iloc[0]], axis=1)
+    names = [str(name) for name in frame.iloc[:1].to_numpy().ravel()]  # none, of an empty sheet
+    return frame.iloc[1:].reset_index(drop=True).set_axis(names, axis=1)
 
 
 def _read_excel(path: Path) -> tuple[pd.DataFrame, list[Finding]]:

@@ -184,17 +184,15 @@ class _Table:
 
     def kept(self, kind: str, order: Sequence[Any] | None, source: str) -> Rows:
         """Return the rows that can be split."""
-        several = kind == "multiple"
+        several, ordered = kind == "multiple", kind == "ordered"
         self.drop_repeats()
         self.drop_small(several=several)
         labels = self.rows["label"].tolist()
         present = {name for names in labels for name in names}
-        ordered = kind == "ordered"
         label_names = repair.ranked(present, order, self.column) if ordered else repair.sorted_names(present)
         coded = np.array([[name in names for name in label_names] for names in labels], dtype=np.uint8)
         texts = LazyTexts(self.texts, self.rows.index.to_numpy())
-        if not isinstance(self.texts.dtype, pd.ArrowDtype):
-            texts = tuple(texts)
+        texts = texts if isinstance(self.texts.dtype, pd.ArrowDtype) else tuple(texts)
         labelled = {"kind": kind, "labels": coded if several else coded.argmax(1), "label_names": label_names}
         ids = [f"row-{i + 1}" for i in self.rows.index]
         return Rows(name="all", texts=texts, groups=self.groups, ids=ids, source=source, **labelled)

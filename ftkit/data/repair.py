@@ -171,12 +171,10 @@ def texts(values: Iterable[Any], where: str) -> tuple[list[str | None], list[Fin
             raise FtkitError("FT012", f"{where}, row {row}: expected a text, {found}")
         written, text = str(value), readable(value)
         n_numbers += _number(written) is not None
-        if not isinstance(value, str):
-            rows["FT011"].append(row)
-        if len(written) > MAX_CHARACTERS:
-            rows["FT013"].append(row)
-        if text != written[:MAX_CHARACTERS]:
-            rows["FT025"].append(row)
+        cut, foreign = len(written) > MAX_CHARACTERS, text != written[:MAX_CHARACTERS]
+        for code, mended in (("FT011", not isinstance(value, str)), ("FT013", cut), ("FT025", foreign)):
+            if mended:
+                rows[code].append(row)
         wordings.append(wording(text))
     n_texts = len(wordings) - len(rows["FT010"])
     if n_texts and n_numbers > 0.9 * n_texts:

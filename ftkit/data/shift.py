@@ -32,10 +32,9 @@ class Shift(Record):
     outside: Rows
 
     def summary(self) -> str:
-        return (
-            f"{count(len(self.data.train))} rows to tune on; to score on, {count(len(self.inside))} of the same kind "
-            f"(inside) and {count(len(self.outside))} of another (outside), all of groups that train does not have."
-        )
+        train, inside, outside = (count(len(rows)) for rows in (self.data.train, self.inside, self.outside))
+        scored = f"{inside} of the same kind (inside) and {outside} of another (outside)"
+        return f"{train} rows to tune on; to score on, {scored}, all of groups that train does not have."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         parts = (self.inside, self.outside)

@@ -104,8 +104,7 @@ class Splits(Record):
         """
         if per_class < 1:
             raise ValueError(f"per_class is {per_class}; it must be at least 1")
-        for_valid = max(5, round(per_class * len(self.valid) / len(self.train)))
-        caps = {"train": per_class, "valid": for_valid}
+        caps = {"train": per_class, "valid": max(5, round(per_class * len(self.valid) / len(self.train)))}
         few = {name: at_most(one_hot(getattr(self, name).labels, self.n_labels), n, seed) for name, n in caps.items()}
         return replace(self, **{name: getattr(self, name).take(at) for name, at in few.items()})
 

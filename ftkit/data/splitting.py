@@ -94,8 +94,7 @@ def allocate(wanted: np.ndarray, unit: np.ndarray, shares: Sequence[float], seed
     for u in order[np.argsort(-sizes[order], kind="stable")]:
         need = lack @ (content[u] * weight)
         best = np.flatnonzero(need >= need.max() - 1e-12)
-        part = best[np.argmax(room[best])]
-        part_of[u] = part
+        part = part_of[u] = best[np.argmax(room[best])]
         lack[part] -= content[u]
         room[part] -= sizes[u]
     return part_of[unit]
