@@ -4,21 +4,27 @@ Functions make a `Figure` of their own when no Axes is given, so they are safe i
 Differences never rest on colour alone: position, hatching or a label says the same.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ftkit.display import shorten
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#2a6fbb", "#d9782d", "#b9bec6"  # told apart in the common forms of colour blindness
 
 
 def axes(width: float = 6.4, height: float = 3.0) -> Axes:
     """Return the Axes of a new Figure of `width` by `height` inches, with no box around it."""
+    from matplotlib.figure import Figure
+
     ax = Figure(figsize=(width, height), layout="constrained").add_subplot()
     ax.spines[["top", "right"]].set_visible(False)
     return ax
@@ -149,6 +155,8 @@ def stack_beside_bars(names: Sequence[str], states: Sequence[str], columns: Mapp
         For each measure, named with its unit, a value a group; NaN draws nothing.
         Zero is written as exactly 0, since an empty place could as well mean a small value.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(2.2 + 2.1 * len(columns), 0.8 + 0.31 * len(names)), layout="constrained")
     stack, *others = figure.subplots(1, 1 + len(columns), sharey=True, width_ratios=[1.1, *[2] * len(columns)])
     places, look = range(len(names)), _moving([state != "frozen" for state in states])

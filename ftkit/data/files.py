@@ -195,10 +195,9 @@ def _brief(error: Exception) -> str:
 
 
 def _from_pairs(pairs: Sequence[Any]) -> pd.DataFrame:
-    for number, pair in enumerate(pairs, start=1):
+    for n, pair in enumerate(pairs, start=1):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            told = f"Row {number} of the list should be a (text, label) pair; found {str(pair)[:60]!r}."
-            raise FtkitError("FT007", told)
+            raise FtkitError("FT007", f"Row {n} of the list should be a (text, label) pair; found {str(pair)[:60]!r}.")
     return pd.DataFrame({"text": [p[0] for p in pairs], "label": [p[1] for p in pairs]}, dtype=object)
 
 

@@ -207,10 +207,9 @@ class _Table:
             part = allocate(one_hot(rows.labels, rows.n_labels)[own], unit, shares / shares.sum(), seed)
             part_of[own] = np.array(missing)[part]
         parts = rows.dealt(part_of)
+        if bare := [name for name, part in parts.items() if not len(part)]:
+            raise FtkitError("FT009", f"{self.where} leaves no rows for {bare[0]}; add rows, or groups to choose from.")
         for name, part in parts.items():
-            if not len(part):
-                told = f"{self.where} leaves no rows for {name}; add rows, or groups to choose from."
-                raise FtkitError("FT009", told)
             if lacking := [label for label, n in zip(part.label_names, part.counts, strict=True) if n == 0]:
                 told = f"{self.where}: {name} has no row with the label {', '.join(map(repr, lacking[:5]))}."
                 self.findings.append(Finding(code="FT027", message=told))

@@ -211,11 +211,10 @@ def labels(values: Sequence[Any], where: str, *, several: bool) -> tuple[list[tu
             continue
         written = re.split(r"[;|]", value) if several and isinstance(value, str) else value
         entries = written if several and isinstance(written, _LISTS) else [value]
-        for entry in entries:
-            if not isinstance(entry, (str, *_NUMBERS)):
-                told = f"expected one label, found a {type(entry).__name__} ({shorten(entry, 40)})"
-                hint = "write it as a text or a number, or give kind='multiple' if a text may have several labels."
-                raise FtkitError("FT012", f"{where}, row {row}: {told}; {hint}")
+        if odd := [entry for entry in entries if not isinstance(entry, (str, *_NUMBERS))]:
+            told = f"expected one label, found a {type(odd[0]).__name__} ({shorten(odd[0], 40)})"
+            hint = "write it as a text or a number, or give kind='multiple' if a text may have several labels."
+            raise FtkitError("FT012", f"{where}, row {row}: {told}; {hint}")
         cells.append(tuple(str(e) for e in entries if not is_missing(e)))
     name_of = _spellings(Counter(name for cell in cells if cell for name in cell))
     found = findings(rows, where)
