@@ -35,9 +35,18 @@ def _plain(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
-def _names(ax: Axes, names: Sequence[str], label: str = "") -> None:
+def _names(ax: Axes, names: Sequence[str], label: str = "") -> Axes:
     ax.set_yticks(range(len(names)), [_plain(shorten(name, 44)) for name in names], fontsize=8.5)
     ax.set_xlabel(label, parse_math=False)
+    return ax
+
+
+def _labelled(ax: Axes, x_label: str, y_label: str, *, legend: bool = True) -> Axes:
+    ax.set_xlabel(x_label, parse_math=False)
+    ax.set_ylabel(y_label, parse_math=False)
+    if legend:
+        ax.legend(frameon=False, fontsize=8.5)
+    return ax
 
 
 def bars(names: Sequence[str], values: Sequence[float], *, label: str, ax: Axes | None = None) -> Axes:
@@ -55,8 +64,7 @@ def bars(names: Sequence[str], values: Sequence[float], *, label: str, ax: Axes 
     ax = ax or axes(height=0.7 + 0.22 * len(names))
     ax.barh(range(len(names)), values, color=BLUE, height=0.72)
     ax.invert_yaxis()
-    _names(ax, names, label)
-    return ax
+    return _names(ax, names, label)
 
 
 def intervals(
@@ -90,9 +98,8 @@ def intervals(
         ax.annotate(f"{place[0]:.1f}", place, (0, 7), textcoords="offset points", ha="center", size=8)
     if reference is not None:
         ax.axvline(reference, color="black", linestyle="--", linewidth=1)
-    _names(ax, names, label)
     ax.set_ylim(len(names) - 0.4, -0.7)
-    return ax
+    return _names(ax, names, label)
 
 
 def history(frame: pd.DataFrame, *, best_epoch: int, ax: Axes | None = None) -> Axes:
@@ -111,9 +118,8 @@ def history(frame: pd.DataFrame, *, best_epoch: int, ax: Axes | None = None) -> 
     ax.plot(frame["epoch"], frame["train_loss"], "o-", color=BLUE, label="training loss")
     ax.plot(frame["epoch"], frame["valid_loss"], "s--", color=ORANGE, label="validation loss")
     ax.axvline(best_epoch, color="black", linestyle=":", linewidth=1, label="weights kept")
-    ax.set(xticks=frame["epoch"], xlabel="epoch", ylabel="loss (nats)")
-    ax.legend(frameon=False, fontsize=8.5)
-    return ax
+    ax.set_xticks(frame["epoch"])
+    return _labelled(ax, "epoch", "loss (nats)")
 
 
 def _moving(moves: Sequence[bool]) -> dict[str, Any]:
@@ -135,8 +141,7 @@ def layers(names: Sequence[str], counts: Sequence[int], trained: Sequence[bool],
     ax = ax or axes(height=0.7 + 0.27 * len(names))
     bars = ax.barh(range(len(names)), [c / 1e6 for c in counts], height=0.8, **_moving(trained))
     ax.bar_label(bars, ["trains" if t else "frozen" for t in trained], padding=4, size=8)
-    _names(ax, names, "parameters (millions)")
-    return ax
+    return _names(ax, names, "parameters (millions)")
 
 
 def stack_beside_bars(names: Sequence[str], states: Sequence[str], columns: Mapping[str, Sequence[float]]) -> Figure:
@@ -201,11 +206,8 @@ def curve(
         ax.plot(places, repeat, "o", color=BLUE, markersize=5, alpha=0.6, markeredgewidth=0)
     if reference:
         ax.axhline(reference[1], color="black", linestyle="--", linewidth=1, label=_plain(reference[0]))
-        ax.legend(frameon=False, fontsize=8.5)
     ax.set_xticks(places, [_plain(v) for v in values], fontsize=8.5)
-    ax.set_xlabel(x_label, parse_math=False)
-    ax.set_ylabel(label, parse_math=False)
-    return ax
+    return _labelled(ax, x_label, label, legend=reference is not None)
 
 
 def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float] | None = None) -> Axes:
@@ -231,11 +233,8 @@ def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float] | 
     if mark:
         ax.hist(shown[values > limit], edges, color=ORANGE, hatch="//", edgecolor="white", label="beyond it")
         ax.axvline(limit + 0.5, color="black", linestyle="--", linewidth=1, label=_plain(mark[0]))
-        ax.legend(frameon=False, fontsize=8.5)
     more = f" (last bar: {edges[-2]:,.0f} or more)" if values.max() > edges[-1] else ""
-    ax.set_xlabel(label + more, parse_math=False)
-    ax.set_ylabel("texts")
-    return ax
+    return _labelled(ax, label + more, "texts", legend=mark is not None)
 
 
 def loss_by_rate(frame: pd.DataFrame, *, marks: Mapping[str, float], label: str, ax: Axes | None = None) -> Axes:
@@ -257,9 +256,7 @@ def loss_by_rate(frame: pd.DataFrame, *, marks: Mapping[str, float], label: str,
     ax.semilogx(frame["rate"], frame["smoothed"], "-", color=BLUE, label="smoothed")
     for (name, rate), style in zip(marks.items(), ("--", ":", "-."), strict=False):
         ax.axvline(rate, color="black", linestyle=style, linewidth=1, label=name)
-    ax.set(xlabel=label, ylabel="loss (nats)")
-    ax.legend(frameon=False, fontsize=8.5)
-    return ax
+    return _labelled(ax, label, "loss (nats)")
 
 
 def parallel(columns: Mapping[str, Sequence[Any]], *, dashed: Sequence[bool], ax: Axes | None = None) -> Axes:

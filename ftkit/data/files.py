@@ -157,9 +157,8 @@ def _mapped(path: Path) -> pd.DataFrame:
 
 
 def _with_header(frame: pd.DataFrame) -> pd.DataFrame:
-    if frame.empty:  # an empty sheet
-        return frame
-    return frame.iloc[1:].reset_index(drop=True).set_axis([str(name) for name in frame.iloc[0]], axis=1)
+    names = [str(name) for name in frame.iloc[:1].to_numpy().ravel()]  # none, of an empty sheet
+    return frame.iloc[1:].reset_index(drop=True).set_axis(names, axis=1)
 
 
 def _read_excel(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
@@ -196,10 +195,9 @@ def _brief(error: Exception) -> str:
 
 
 def _from_pairs(pairs: Sequence[Any]) -> pd.DataFrame:
-    for number, pair in enumerate(pairs, start=1):
+    for n, pair in enumerate(pairs, start=1):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            told = f"Row {number} of the list should be a (text, label) pair; found {str(pair)[:60]!r}."
-            raise FtkitError("FT007", told)
+            raise FtkitError("FT007", f"Row {n} of the list should be a (text, label) pair; found {str(pair)[:60]!r}.")
     return pd.DataFrame({"text": [p[0] for p in pairs], "label": [p[1] for p in pairs]}, dtype=object)
 
 

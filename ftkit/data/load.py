@@ -184,16 +184,15 @@ class _Table:
 
     def kept(self, kind: str, order: Sequence[Any] | None, source: str) -> Rows:
         """Return the rows that can be split."""
-        several = kind == "multiple"
+        several, ordered = kind == "multiple", kind == "ordered"
         self.drop_repeats()
         self.drop_small(several=several)
         labels = self.rows["label"].tolist()
         present = {name for names in labels for name in names}
-        known = repair.ranked(present, order, self.column) if kind == "ordered" else repair.sorted_names(present)
+        known = repair.ranked(present, order, self.column) if ordered else repair.sorted_names(present)
         coded = np.array([[name in names for name in known] for names in labels], dtype=np.uint8)
         texts = LazyTexts(self.texts, self.rows.index.to_numpy())
-        if not isinstance(self.texts.dtype, pd.ArrowDtype):
-            texts = tuple(texts)
+        texts = texts if isinstance(self.texts.dtype, pd.ArrowDtype) else tuple(texts)
         labelled = {"kind": kind, "labels": coded if several else coded.argmax(1), "label_names": known}
         ids = [f"row-{i + 1}" for i in self.rows.index]
         return Rows(name="all", texts=texts, groups=self.groups, ids=ids, source=source, **labelled)
@@ -208,10 +207,9 @@ class _Table:
             part = allocate(one_hot(rows.labels, rows.n_labels)[own], unit, shares / shares.sum(), seed)
             part_of[own] = np.array(missing)[part]
         parts = rows.dealt(part_of)
+        if bare := [name for name, part in parts.items() if not len(part)]:
+            raise FtkitError("FT009", f"{self.where} leaves no rows for {bare[0]}; add rows, or groups to choose from.")
         for name, part in parts.items():
-            if not len(part):
-                told = f"{self.where} leaves no rows for {name}; add rows, or groups to choose from."
-                raise FtkitError("FT009", told)
             if lacking := [label for label, n in zip(part.label_names, part.counts, strict=True) if n == 0]:
                 told = f"{self.where}: {name} has no row with the label {', '.join(map(repr, lacking[:5]))}."
                 self.findings.append(Finding(code="FT027", message=told))

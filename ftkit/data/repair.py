@@ -171,12 +171,10 @@ def texts(values: Iterable[Any], where: str) -> tuple[list[str | None], list[Fin
             raise FtkitError("FT012", f"{where}, row {row}: expected a text, {found}")
         written, text = str(value), readable(value)
         n_numbers += _number(written) is not None
-        if not isinstance(value, str):
-            rows["FT011"].append(row)
-        if len(written) > MAX_CHARACTERS:
-            rows["FT013"].append(row)
-        if text != written[:MAX_CHARACTERS]:
-            rows["FT025"].append(row)
+        cut, foreign = len(written) > MAX_CHARACTERS, text != written[:MAX_CHARACTERS]
+        for code, mended in (("FT011", not isinstance(value, str)), ("FT013", cut), ("FT025", foreign)):
+            if mended:
+                rows[code].append(row)
         wordings.append(wording(text))
     n_texts = len(wordings) - len(rows["FT010"])
     if n_texts and n_numbers > 0.9 * n_texts:
@@ -213,11 +211,10 @@ def labels(values: Sequence[Any], where: str, *, several: bool) -> tuple[list[tu
             continue
         written = re.split(r"[;|]", value) if several and isinstance(value, str) else value
         entries = written if several and isinstance(written, _LISTS) else [value]
-        for entry in entries:
-            if not isinstance(entry, (str, *_NUMBERS)):
-                told = f"expected one label, found a {type(entry).__name__} ({shorten(entry, 40)})"
-                hint = "write it as a text or a number, or give kind='multiple' if a text may have several labels."
-                raise FtkitError("FT012", f"{where}, row {row}: {told}; {hint}")
+        if odd := [entry for entry in entries if not isinstance(entry, (str, *_NUMBERS))]:
+            told = f"expected one label, found a {type(odd[0]).__name__} ({shorten(odd[0], 40)})"
+            hint = "write it as a text or a number, or give kind='multiple' if a text may have several labels."
+            raise FtkitError("FT012", f"{where}, row {row}: {told}; {hint}")
         cells.append(tuple(str(e) for e in entries if not is_missing(e)))
     name_of = _spellings(Counter(name for cell in cells if cell for name in cell))
     found = findings(rows, where)

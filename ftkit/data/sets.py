@@ -126,10 +126,9 @@ def parse(name: str) -> Rows:
     entry = sources.catalog()["data"][name]
     table = _readers()[name](sources.fetch(entry["files"]))
     names = list(entry.get("chapters", {}).values()) or sorted(set(table["label"]))
-    labels, groups = table["label"].map(names.index), table["group"] if entry.get("grouped_by") else None
-    return Rows(
-        name="all", texts=table["text"], labels=labels, label_names=names, groups=groups, ids=table["id"], source=name
-    )
+    labels = {"labels": table["label"].map(names.index), "label_names": names}
+    groups = table["group"] if entry.get("grouped_by") else None
+    return Rows(name="all", texts=table["text"], groups=groups, ids=table["id"], source=name, **labels)
 
 
 @functools.cache

@@ -32,8 +32,8 @@ class Shift(Record):
 
     def summary(self) -> str:
         train, inside, outside = (count(len(rows)) for rows in (self.data.train, self.inside, self.outside))
-        told = f"{train} rows to tune on; to score on, {inside} of the same kind (inside) and {outside} of another"
-        return f"{told} (outside), all of groups that train does not have."
+        scored = f"{inside} of the same kind (inside) and {outside} of another (outside)"
+        return f"{train} rows to tune on; to score on, {scored}, all of groups that train does not have."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         parts = (self.inside, self.outside)

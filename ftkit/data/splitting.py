@@ -76,7 +76,6 @@ def allocate(wanted: np.ndarray, unit: np.ndarray, shares: Sequence[float], seed
     floor : int
         The fewest rows of each label that every part but the first should have.
     """
-    rng = np.random.default_rng(seed)
     n_units = unit.max() + 1
     content = np.zeros((n_units, wanted.shape[1]))
     np.add.at(content, unit, wanted)
@@ -89,12 +88,11 @@ def allocate(wanted: np.ndarray, unit: np.ndarray, shares: Sequence[float], seed
     part_of = np.empty(n_units, dtype=np.int64)
     # A rare label weighs more than a frequent one, or a unit with both would be placed for the sake of the frequent.
     weight = 1 / np.maximum(total, 1)
-    order = rng.permutation(n_units)
+    order = np.random.default_rng(seed).permutation(n_units)
     for u in order[np.argsort(-sizes[order], kind="stable")]:
         need = lack @ (content[u] * weight)
         best = np.flatnonzero(need >= need.max() - 1e-12)
-        part = best[np.argmax(room[best])]
-        part_of[u] = part
+        part = part_of[u] = best[np.argmax(room[best])]
         lack[part] -= content[u]
         room[part] -= sizes[u]
     return part_of[unit]

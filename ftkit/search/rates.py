@@ -88,9 +88,9 @@ class RateRange(Record):
         span = f"with {self.field} from {self.rates[0]:.2g} to {self.rates[-1]:.2g} the loss"
         if self.suggestion is None:
             return f"No suggestion: {span} fell by no more than it scatters, and {lost}."
-        told = f"{self.suggested.code()}: {span} fell fastest at {self.steepest:.2g} and {lost}. Take this as the upper"
-        why = "for transformers the test tends to suggest too much, since a few steps do not show what a whole run"
-        return f"{told} end: {why} forgets. Try a third and a tenth of it too."
+        fell = f"{self.suggested.code()}: {span} fell fastest at {self.steepest:.2g} and {lost}"
+        why = "the test tends to suggest too much, since a few steps do not show what a whole run forgets"
+        return f"{fell}. Take this as the upper end: for transformers {why}. Try a third and a tenth of it too."
 
     def frame(self) -> pd.DataFrame:
         """Return one row a step: `rate`, `loss`, `smoothed`."""
