@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import itertools
 import math
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -609,3 +611,16 @@ def test_compiled_blocks_learn_what_plain_ones_learn_and_leave_a_model_that_can_
     copy.deepcopy(compiled.model)
     assert np.allclose(compiled.valid_proba, plain.valid_proba, atol=0.05)
     assert not any(b._compiled_call_impl for b in compiled.model.encoder.modules())
+
+
+@pytest.mark.parametrize("plan", [FAST, FAST.but(cache=True), FAST.but(train="all", gradual=True, cache=True)])
+def test_a_model_goes_when_its_run_does_and_does_not_wait_for_the_garbage_collector(base, data, plan):
+    gc.collect()
+    gc.disable()  # twelve plans of a sweep, one after the other, would otherwise hold twelve models
+    try:
+        run = fit(base, data, plan)
+        encoder = weakref.ref(run.model.encoder)
+        del run
+        assert encoder() is None
+    finally:
+        gc.enable()

@@ -186,16 +186,16 @@ class Loop:
         model.cpu().eval().requires_grad_(False)
         moved = how_far(model, self.base, self.groups, state.start)
         optimized = held(self.optimizer, self.model, self.groups)
-        # Two numbers a weight; optimizer and loop refer to one another, and would go late.
+        # Two numbers a weight. Loop, feed and optimizer refer to one another: what they hold of a model would go late.
         self.optimizer.state.clear()
         train_s = self.elapsed_s
-        self.computing = self.model = self.optimizer = None
-        found = (*findings, *self._noticed, *self.feed.findings)
+        found, kept = (*findings, *self._noticed, *self.feed.findings), self.feed.report()
+        self.computing = self.model = self.optimizer = self.feed = None
         asked = {"base": self.base, "plan": self.plan, "data": self.data}
         became = {"model": model, "moved": moved, "optimized": optimized, "best_epoch": state.best_epoch}
         told = {"history": tuple(state.history), "losses": tuple(state.losses), "valid_proba": state.valid_proba}
         cost = {"n_steps": len(state.losses), "train_s": train_s, "peak_bytes": doctor.peak_rss_bytes()}
-        how = {"environment": state.environment, "cache": self.feed.report(), "stopped": stopped, "findings": found}
+        how = {"environment": state.environment, "cache": kept, "stopped": stopped, "findings": found}
         run = Run(**asked, **became, **told, **cost, **how)
         del state, self.state
         doctor.give_back_memory()
