@@ -177,7 +177,7 @@ def test_while_it_runs_it_says_how_fast_and_how_long(data):
     until(lambda: len(updates) > 4)
     told = text(panel._live.value)
     stop(panel)
-    pattern = r"Epoch \d+ of 100000, step [\d,]+ of 200,000: about .+ to go. [\d,]+ rows a second, \d+ MB of memory"
+    pattern = r"Epoch \d+ of 100000, step [\d,]+ of 200,000: about .+ to go. [\d,]+ rows a second, [\d.]+ .B of memory"
     assert re.match(pattern, told)
     between = np.diff(updates[1:-1])  # the first says that it prepares, the last that it has ended
     assert (between > 0.45).all(), "twice a second, at most"

@@ -114,18 +114,18 @@ def test_a_hostile_name_is_shown_as_text(open_lesson):
     hostile = '<img src=x onerror="window.hostile=1">'
     sources = (
         "import sys; sys.executable",
-        f"""import dataclasses
-import ftkit as ft
-from ftkit.pretrained import Base
+        f"""import ftkit as ft
+from ftkit import tasks
+from ftkit.pretrained import base as bases
 from ftkit.widgets import FreezePanel, TrainingPanel, WhatMovedPanel
 
-class Odd(Base):
-    @property
-    def groups(self):
-        return {{{hostile!r} if g == "embeddings" else g: names for g, names in super().groups.items()}}
+plain = bases.group_parameters
 
-minilm = ft.load_pretrained("minilm")
-base = Odd(**{{f.name: getattr(minilm, f.name) for f in dataclasses.fields(minilm) if f.init}})
+def odd(encoder):
+    return {{{hostile!r} if g == "embeddings" else g: names for g, names in plain(encoder).items()}}
+
+bases.group_parameters = tasks.group_parameters = odd
+base = ft.load_pretrained("minilm")
 pairs = [(f"{{word}} {{i}}", word) for word in ("good", {hostile!r}) for i in range(10)]
 data = ft.load_data(pairs, name={hostile!r})
 freeze = FreezePanel(base, data, ft.Plan(train=("head", {hostile!r}), epochs=1))
