@@ -50,7 +50,7 @@ claim:  ## measure again what the README claims
 	@$(INSTALL) lab test
 	@$(PY) -m benchmarks.diagnoses
 
-bench:  ## time and weigh ftkit beside other tools, about 40 minutes: benchmarks/results/speed.md
+bench:  ## time and weigh ftkit beside other tools, about an hour: benchmarks/results/speed.md
 	@$(INSTALL) bench
 	@.venv-bench/bin/python -m benchmarks.speed
 

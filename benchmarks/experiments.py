@@ -1,7 +1,7 @@
 """What the speed benchmark measures: experiments, tools, and the targets that were set before anything was measured.
 
 An experiment is one piece of tuning that every tool is asked for: the same rows, batches, epochs, optimizer, schedule
-and frozen groups. A variant is one tool in one setting. Sizes are such that all ends within 40 minutes on two cores.
+and frozen groups. A variant is one tool in one setting. Sizes are such that all ends within about an hour on two cores.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How fast, and in how much memory, ftkit tunes beside its peers, and beside what the machine could do (`make bench`).
 
-    python -m benchmarks.speed                  all of it: three repeats, about 40 minutes on two cores
+    python -m benchmarks.speed                  all of it: three repeats, about an hour on two cores
     python -m benchmarks.speed --only head      one experiment (may be given twice); the others' results are kept
     python -m benchmarks.speed --quick          every adapter once on few rows: does it run? (results in build/bench)
     python -m benchmarks.speed --choose         learning rates for tools without one, on rows that are not measured;

@@ -169,6 +169,9 @@ def test_several_plans_stand_side_by_side(base, data):
     plans = [Plan(train="head"), Plan(train="all", tensors="bias"), Plan(train="all")]
     bill = estimates(base, data, plans)
     assert bill.frame()["what trains"].tolist() == ["head", "all, bias vectors only", "all"]
+    first = bill.frame().iloc[0]
+    assert f"{first['time']} ({first['time can be']})" == bill.estimates[0].told("train_s")
+    assert f"{first['memory']} ({first['memory can be']})" == bill.estimates[0].told("peak_bytes")
     assert list(bill.n_trained) == [p.preview(base, 3).n_trained for p in plans]
     head, *deeper = (e.train_s for e in bill.estimates)
     assert head < min(deeper)  # which of the two others takes longer, a model as tiny as this does not tell

@@ -415,3 +415,16 @@ def test_minilm_finds_meaning_where_no_word_is_shared_and_its_shape_alone_does_n
              for b in (base, *(from_scratch(base, seed=s) for s in range(3)))}  # fmt: skip
     assert right.pop("minilm") == 4
     assert max(right.values()) < 4
+
+
+def test_texts_on_disk_are_tokenized_some_at_a_time_and_as_all_at_once(monkeypatch):
+    base, texts = tiny.base(), [f"heart of the left {'bone ' * (i % 7)}" for i in range(2_500)]
+    whole, most = base.tokenizer(texts, truncation=True, max_length=base.max_tokens)["input_ids"], []
+
+    class Tokenizer:
+        def __call__(self, some, **how):
+            most.append(len(some))
+            return base.tokenizer(some, **how)
+
+    assert dataclasses.replace(base, tokenizer=Tokenizer()).tokenize(iter(texts)) == whole
+    assert sum(most) == 2_500 and max(most) <= 1_000

@@ -3,6 +3,7 @@
 import copy
 import errno
 import hashlib
+import importlib.machinery
 import json
 import os
 import stat
@@ -158,8 +159,19 @@ def test_a_module_in_the_working_folder_does_not_stand_in_for_pythons(pin, monke
 
 def test_a_python_without_pip_is_told_so(pin, monkeypatch):
     monkeypatch.delenv("FTKIT_WHEELS")
-    monkeypatch.setattr(routes.importlib.util, "find_spec", lambda name: None)
+    found, asked = importlib.machinery.PathFinder.find_spec, []
+
+    class Listening:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            asked.append(name)
+
+    monkeypatch.setattr("sys.meta_path", [Listening, *sys.meta_path])
+    monkeypatch.setattr(
+        "importlib.machinery.PathFinder.find_spec", lambda name, *a: None if name == "pip" else found(name, *a)
+    )
     assert "has no pip" in failure(routes=["wheel"]).message
+    assert "pip" not in asked, "setuptools would take it for pip itself, and torch.compile would fail from then on"
 
 
 def test_a_wheel_with_another_hash_is_not_opened(pin, tmp_path):

@@ -603,7 +603,6 @@ def test_memory_is_given_back_where_the_system_takes_it_and_nothing_fails_elsewh
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # torch's compiler, of torch itself
-@pytest.mark.filterwarnings("ignore:The distutils package:DeprecationWarning")  # the same, where it looks for g++
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_compiled_blocks_learn_what_plain_ones_learn_and_leave_a_model_that_can_be_copied():
     plan = Plan(train="top 1", lr=1e-2, head_lr=1e-2, epochs=2, seed=3)

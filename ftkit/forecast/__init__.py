@@ -56,10 +56,14 @@ class Estimate(Record):
         errors = zip(_UNITS, (self.error, PEAK_ERROR, math.hypot(self.error, costs.watts()[1])), strict=True)
         return {name: (getattr(self, name) / (1 + e), getattr(self, name) * (1 + e)) for name, e in errors}
 
+    def words(self, name: str) -> tuple[str, str]:
+        """Return one of the three in words, and its range."""
+        value, low, high = map(_UNITS[name], (getattr(self, name), *self.ranges[name]))
+        return value, f"{low} to {high}"
+
     def told(self, name: str) -> str:
         """Return one of the three in words, with its range."""
-        value, low, high = map(_UNITS[name], (getattr(self, name), *self.ranges[name]))
-        return f"{value} ({low} to {high})"
+        return "{} ({})".format(*self.words(name))
 
     def summary(self) -> str:
         time, memory, energy = map(self.told, _UNITS)
@@ -95,10 +99,12 @@ class Estimates(Record):
         return "; ".join(f"{e.plan.words}: about {e.told('train_s')}" for e in (ranked[0], ranked[-1])) + "."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        both = zip(self.estimates, self.n_trained, strict=True)
-        rows = [(e.plan.words, count(n), *map(e.told, _UNITS)) for e, n in both]
-        columns = ["what trains", "weights that may move", "time", "memory", "energy"]
-        return [("Estimates, with the range that each can be in", pd.DataFrame(rows, columns=columns))]
+        rows = []
+        for e, n in zip(self.estimates, self.n_trained, strict=True):
+            (took, times), (held, sizes), (energy, _) = map(e.words, _UNITS)
+            rows.append((e.plan.words, count(n), took, times, held, sizes, energy))
+        columns = ["what trains", "weights that may move", "time", "time can be", "memory", "memory can be", "energy"]
+        return [("Estimates", pd.DataFrame(rows, columns=columns))]
 
     def picture(self) -> Picture:
         names, took = [e.plan.words for e in self.estimates], [e.train_s for e in self.estimates]

@@ -3,6 +3,8 @@
 A batch is measured as a short one and a long one; what was measured once in a process is remembered.
 """
 
+import heapq
+import itertools
 import timeit
 import weakref
 from collections.abc import Callable, Sequence
@@ -137,7 +139,7 @@ def peak_bytes(base: Base, data: Splits, plan: Plan) -> int:
     decides, is looked for among the 16 with most characters.
     """
     preview, config = plan.preview(base, len(data.label_names)), base.encoder.config
-    texts = sorted((*data.train.texts, *data.valid.texts), key=len)[-16:]
+    texts = heapq.nlargest(16, itertools.chain(data.train.texts, data.valid.texts), key=len)  # none is kept beside them
     length = base.padded(max(map(len, base.tokenize([text[: 20 * base.max_tokens] for text in texts]))))
     token = 4 * (18 * base.hidden_size + 3 * config.num_attention_heads * length)
     n_rows = -(-min(plan.batch_size, len(data.train)) // plan.accumulate)

@@ -1,6 +1,7 @@
 """A pretrained encoder with its tokenizer as a `Base`: its groups, its tokens, its vectors."""
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
@@ -69,8 +70,10 @@ class Base(Record):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, special tokens included, cut to `max_tokens`."""
-        texts, cut = list(several(texts)), {"truncation": True, "max_length": self.max_tokens}
-        return self.tokenizer(texts, **cut)["input_ids"] if texts else []
+        read, ids = iter(several(texts)), []
+        while some := list(itertools.islice(read, 1_000)):  # what is on disk is never in memory as a whole
+            ids += self.tokenizer(some, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return ids
 
     def padded(self, length: int, limit: int | None = None) -> int:
         """Return the length that texts of up to `length` tokens are padded to; `limit` is `max_tokens` by default."""
@@ -201,8 +204,8 @@ def in_batches(
     return out
 
 
-def several(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return texts as a tuple; raise `TypeError` for a single one."""
+def several(texts: Sequence[str]) -> Sequence[str]:
+    """Return texts as they are; raise `TypeError` for a single one."""
     if isinstance(texts, str):
         raise TypeError("expected a list of texts, found a single one; write [text]: a string is read letter by letter")
-    return tuple(texts)
+    return texts

@@ -82,7 +82,7 @@ def nearest(base: Base, query: str, texts: Sequence[str] | Rows, n: int = 5) -> 
     """
 
     rows = texts if isinstance(texts, Rows) else None
-    texts = several(rows.texts if rows else texts)
+    texts = tuple(several(rows.texts if rows else texts))
     if n < 1 or not texts:
         raise ValueError(f"n is {n} and there are {len(texts)} texts; both must be 1 or more")
     vectors, (wanted,) = base.encode(texts), base.encode([query])

@@ -114,7 +114,7 @@ def tokens(base: Base, texts: Sequence[str]) -> Tokens:
     -----
     M. Schuster and K. Nakajima, Japanese and Korean voice search (ICASSP 2012), for WordPiece, which `minilm` uses.
     """
-    texts = several(texts)
+    texts = tuple(several(texts))
     # Uncut, so that what is lost can be seen; quiet, because the tokenizer warns of what we are about to show.
     encoded = base.tokenizer(list(texts), verbose=False).encodings if texts else []
     room = base.max_tokens - base.tokenizer.num_special_tokens_to_add()

@@ -6,7 +6,7 @@ Each function fills a folder with a pinned set, every byte of it checked, or rai
 import contextlib
 import functools
 import hashlib
-import importlib.util
+import importlib.machinery
 import os
 import re
 import shutil
@@ -113,7 +113,8 @@ def _bar(progress: bool) -> functools.partial[tqdm]:
 
 
 def _download(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> Path:
-    if importlib.util.find_spec("pip") is None:
+    # Not `find_spec`: to setuptools that is a sign of pip, after which torch.compile fails in this process.
+    if importlib.machinery.PathFinder.find_spec("pip") is None:
         raise Failed("this Python has no pip, as in an environment made by uv; `uv pip install pip` adds it")
     folder.mkdir()
     # -P: a learner's own random.py in the working folder must not stand in for Python's.
