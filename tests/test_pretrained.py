@@ -428,3 +428,12 @@ def test_texts_on_disk_are_tokenized_some_at_a_time_and_as_all_at_once(monkeypat
 
     assert dataclasses.replace(base, tokenizer=Tokenizer()).tokenize(iter(texts)) == whole
     assert sum(most) == 2_500 and max(most) <= 1_000
+
+
+def test_a_token_of_many_texts_is_one_number_in_memory():
+    def tokenizer(texts, **how):
+        return {"input_ids": [[int("30001"), int("30002")] for _ in texts]}  # not literals, which Python would share
+
+    base = dataclasses.replace(tiny.base(), tokenizer=tokenizer)
+    (a, b), (c, d) = base.tokenize(["one", "other"])
+    assert a is c and b is d

@@ -70,9 +70,11 @@ class Base(Record):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, special tokens included, cut to `max_tokens`."""
-        read, ids = iter(several(texts)), []
-        while some := list(itertools.islice(read, 1_000)):  # what is on disk is never in memory as a whole
-            ids += self.tokenizer(some, truncation=True, max_length=self.max_tokens)["input_ids"]
+        # What is on disk is never in memory as a whole, and a token that comes again is the same number, not its copy.
+        read, ids, known = iter(several(texts)), [], {}
+        while some := list(itertools.islice(read, 1_000)):
+            found = self.tokenizer(some, truncation=True, max_length=self.max_tokens)["input_ids"]
+            ids += [[known.setdefault(i, i) for i in text] for text in found]
         return ids
 
     def padded(self, length: int, limit: int | None = None) -> int:
