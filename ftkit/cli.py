@@ -1,4 +1,4 @@
-"""The command line `ftkit tour · doctor · fetch · run`, thin as paper: each verb calls one public function."""
+"""The command line `ftkit tour · doctor · fetch · run · predict`, thin as paper: a verb calls a public function."""
 
 import argparse
 import importlib
@@ -65,14 +65,21 @@ def _run(arguments: argparse.Namespace) -> None:
         print(run.summary())
 
 
+def _predict(arguments: argparse.Namespace) -> None:
+    """answer the texts of a file by a saved run, as CSV on the standard output"""
+    from ftkit import bundle
+
+    bundle.load(arguments.run).answer(arguments.file, text=arguments.text).to_csv(sys.stdout, index=False)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ftkit", description="A pretrained model, your data, and a plan.")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     parsers = []
-    for verb in (_tour, _doctor, _fetch, _run):
+    for verb in (_tour, _doctor, _fetch, _run, _predict):
         parsers.append(verbs.add_parser(verb.__name__[1:], help=verb.__doc__))
         parsers[-1].set_defaults(verb=verb)
-    _, doctor, fetch, run = parsers
+    _, doctor, fetch, run, predict = parsers
     doctor.add_argument("--network", action="store_true", help="also find out whether the Hub can be reached")
     fetch.add_argument("names", nargs="*", metavar="NAME", help=f"sets to fetch (default: {' '.join(FIRST_LESSON)})")
     fetch.add_argument("--all", action="store_true", help="fetch every pinned set")
@@ -80,4 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", metavar="DIR", help="a folder for checkpoints and for the run")
     run.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR, if there is one")
     run.add_argument("--track", action="append", default=[], metavar="NAME", help="tell a tracker, such as tensorboard")
+    predict.add_argument("run", metavar="DIR", help="a saved run, as `ftkit run --out DIR` leaves it")
+    predict.add_argument("file", help="a table of texts: CSV, Excel, JSON, Parquet")
+    predict.add_argument("--text", metavar="COLUMN", help="the column of the texts, where it is not named like it")
     return parser

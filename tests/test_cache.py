@@ -48,7 +48,7 @@ def prefix(depth=2, pooled=False, dtype="float32", architecture="bert"):
 
 
 def all_of(kept):
-    return kept.batch(range(len(kept)))
+    return kept.batch(range(len(kept._file)))
 
 
 @pytest.mark.parametrize(("depth", "pooled"), DEPTHS)
@@ -236,7 +236,8 @@ def test_a_run_learns_the_same_with_and_without(train, dtype):
 def test_gradual_unfreezing_keeps_less_with_every_epoch():
     plan = Plan(train="top 2", gradual=True, epochs=3)
     groups = tasks.classifier_groups(base())
-    places = [frozen_prefix(base(), plan, groups, epoch).place for epoch in (1, 2, 3)]
+    prefixes = [frozen_prefix(base(), plan, groups, epoch) for epoch in (1, 2, 3)]
+    places = [(prefix.depth, prefix.pooled) for prefix in prefixes]
     assert places == [(3, True), (2, False), (1, False)]
     run = fit(base(), tiny.splits(), plan, on_event=None)
     assert run.cache["depth"] == 3 and len(run.cache["digest"].split()) == 3

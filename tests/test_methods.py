@@ -179,7 +179,8 @@ def test_the_same_plan_gives_the_same_bits(method):
 def test_below_the_lowest_block_that_trains_all_is_computed_once(method, architecture):
     base, data, run = base_of(architecture), tiny.splits(), run_of(method, architecture)
     groups = tasks.classifier_groups(run.model)
-    assert frozen_prefix(base, run.plan, groups, epoch=1).place == (1, False)
+    prefix = frozen_prefix(base, run.plan, groups, epoch=1)
+    assert (prefix.depth, prefix.pooled) == (1, False)
     assert run.cache["depth"] == 1
     plain = fit(base, data, run.plan.but(cache=False))
     assert plain.cache is None

@@ -46,11 +46,6 @@ class Prefix(Record):
     dtype: str
 
     @property
-    def place(self) -> tuple[int, bool]:
-        """How far up it reaches: its depth, and whether the vectors above the last block are meant."""
-        return self.depth, self.pooled
-
-    @property
     def folder(self) -> Path:
         """Where its activations lie: named after the weights, their configuration, the dtype and the versions."""
         parts = [digest(self.base.encoder, self.depth), self.base.encoder.config.to_json_string(use_diff=False)]
@@ -116,9 +111,6 @@ class Activations:
         self._file, self._place = shelf.file[numbers], shelf.place[numbers]
         self.digest = hashlib.sha256(self._place["key"].tobytes() + self._place["crc"].tobytes()).hexdigest()
         self.n_built, self.built_s = 0, 0.0
-
-    def __len__(self) -> int:
-        return len(self._file)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """Return rows as a batch for `Classifier`: `vectors`, or padded `hidden` with its mask and depth."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
 
 from ftkit import plots, tasks
@@ -18,10 +19,10 @@ from ftkit.evaluation import Evaluation
 from ftkit.findings import Finding
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
-from ftkit.record.folder import NAME, Recipe, identity, load, read_tensors, save, write_tensors
+from ftkit.record.folder import NAME, Recipe, identity, load, read_tensors, restored, save, write_tensors
 
-__all__ = ["NAME", "Predictions", "Recipe", "Run", "environment", "identity", "load", "read_tensors", "save"]
-__all__ += ["write_tensors"]
+__all__ = ["NAME", "Predictions", "Recipe", "Run", "environment", "identity", "load", "read_tensors", "restored"]
+__all__ += ["save", "write_tensors"]
 
 
 class Predictions(Record):
@@ -49,11 +50,8 @@ class Predictions(Record):
             return [[n for n, on in zip(self.label_names, row, strict=True) if on] for row in answers]
         return [self.label_names[a] for a in answers]
 
-    def __len__(self) -> int:
-        return len(self.texts)
-
     def summary(self) -> str:
-        return f"{len(self)} {'answer' if len(self) == 1 else 'answers'}."
+        return f"{len(self.texts)} {'answer' if len(self.texts) == 1 else 'answers'}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         rows = []
@@ -163,10 +161,8 @@ class Run(Record):
     @functools.cached_property
     def weights_sha256(self) -> str:
         """Hash of all weights: two runs with the same one are the same model, bit for bit."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        tensors = {name: tensor.contiguous() for name, tensor in sorted(self.model.state_dict().items())}
+        return hashlib.sha256(safetensors.torch.save(tensors)).hexdigest()
 
     def frame(self) -> pd.DataFrame:
         """Return the history, one row an epoch."""

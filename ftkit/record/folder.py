@@ -56,7 +56,7 @@ def save(run: "Run", folder: str | Path) -> Path:
     names = run.plan.movable(tasks.classifier_groups(run.model))
     weights = {n: p for n, p in run.model.named_parameters() if n in names or n.startswith("head.")}
     told = {"format": FORMAT, **identity(run.base, run.data, run.plan), "labels": run.data.label_names}
-    told |= {"base_name": run.base.name, "data_name": run.data.name}
+    told |= {"base_name": run.base.name, "data_name": run.data.name, "kind": run.data.kind}
     told |= {name: getattr(run, name) for name in _PLAIN}
     told["findings"] = [{"code": f.code, "message": f.message} for f in run.findings]
     try:
@@ -96,18 +96,25 @@ def load(folder: str | Path, base: Base, data: Splits) -> "Run":
         plan = Plan(**told["plan"])
         if differs := [k for k, v in identity(base, data, plan).items() if v != told[k]]:
             raise FtkitError("FT081", f"{path} is of another run: its {' and '.join(differs)} differ.")
-        model = tasks.Classifier(base, len(data.label_names))
-        methods.attach(model.encoder, plan)
-        tensors, _ = read_tensors(path.with_name(_WEIGHTS))
-        answers = tensors.pop("valid_proba").numpy()
-        model.load_state_dict(tensors, strict=False)
+        model, answers = restored(path, base, plan, len(data.label_names))
         plain = {name: told[name] for name in _PLAIN}
         plain |= {"history": tuple(told["history"]), "losses": tuple(told["losses"])}
         findings = tuple(Finding(**found) for found in told["findings"])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FtkitError("FT081", f"{path} is damaged, or no run of ftkit: {error}.") from error
-    asked = {"base": base, "data": data, "plan": plan, "model": model.eval().requires_grad_(False)}
-    return Run(**asked, **plain, valid_proba=answers, findings=findings)
+    return Run(base=base, data=data, plan=plan, model=model, **plain, valid_proba=answers.numpy(), findings=findings)
+
+
+def restored(path: Path, base: Base, plan: Plan, n_labels: int) -> tuple[tasks.Classifier, torch.Tensor]:
+    """Return the model of the run whose `run.json` lies at `path`, and what it answered on valid."""
+    model = tasks.Classifier(base, n_labels)
+    methods.attach(model.encoder, plan)
+    tensors, _ = read_tensors(path.with_name(_WEIGHTS))
+    answers = tensors.pop("valid_proba")
+    if lost := (plan.movable(tasks.classifier_groups(model)) | {"head.weight", "head.bias"}) - set(tensors):
+        raise ValueError(f"its weights lack {min(lost)}, which trained")
+    model.load_state_dict(tensors, strict=False)
+    return model.eval().requires_grad_(False), answers
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:

@@ -54,7 +54,7 @@ class Feed:
     def prepare(self, epoch: int) -> None:
         """Get ready for an epoch, counted from 1: what is frozen in it is computed, if it was not before."""
         prefix = frozen_prefix(self._base, self._plan, self._groups, epoch) if not self.findings else None
-        if self._kept and prefix and self._kept.prefix.place == prefix.place:
+        if prefix and self._kept and vars(self._kept.prefix) == vars(prefix):
             return
         self._close()
         if prefix:
