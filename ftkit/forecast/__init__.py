@@ -16,7 +16,7 @@ from ftkit.record import Run
 
 #: How far a time can be from its forecast, as a share of it: for measured steps, about twice the root of the mean
 #: square over the plans of `python -m benchmarks.forecast`; and for steps that are only counted.
-MEASURED_ERROR, COUNTED_ERROR = 0.25, 1 / 3
+MEASURED_ERROR, COUNTED_ERROR = 0.3, 1 / 3
 #: The same for a peak of memory.
 PEAK_ERROR = 0.15
 #: Seconds for what is done once: a copy of the model, and at the end a look at what moved.
