@@ -78,7 +78,7 @@ def test_the_bits_do_not_depend_on_who_asked_first(monkeypatch, tmp_path):
 
 def test_every_text_is_computed_once_and_found_again_by_another_process(folder):
     first = activations(prefix(), [*ids(), *ids()])
-    assert first.n_built == 60 and len(first) == 120
+    assert first.n_built == 60 and len(first._file) == 120
     code = (
         "import sys; sys.path.insert(0, 'tests'); import test_cache as t\n"
         "kept = t.activations(t.prefix(), t.ids()); print(kept.n_built, kept.digest)"

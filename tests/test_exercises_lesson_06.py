@@ -21,10 +21,10 @@ def run():
 
 
 def test_a_rate_is_held_against_a_range_test_of_its_own_plan(run):
-    slow, fast = (dataclasses.replace(run, plan=PLAN.but(lr=lr)) for lr in (1e-7, 1.0))
+    slow, fast = (dataclasses.replace(run, plan=PLAN.but(train="head", head_lr=rate)) for rate in (1e-7, 1.0))
     assert lesson.rate_below_the_suggestion(slow).met, repr(lesson.rate_below_the_suggestion(slow))
     assert not lesson.rate_below_the_suggestion(fast).met
-    assert "lr is 1; the test suggests" in lesson.rate_below_the_suggestion(fast).found
+    assert "head_lr is 1; the test suggests" in lesson.rate_below_the_suggestion(fast).found
 
 
 def test_where_the_test_suggests_nothing_no_rate_is_below_it(run, monkeypatch):

@@ -49,7 +49,7 @@ def test_a_merge_that_changes_answers_is_noticed(run, monkeypatch):
     def wrong(model):
         encoder = merge(model)
         with torch.no_grad():
-            next(encoder.parameters()).add_(0.5)
+            list(encoder.parameters())[-2].mul_(3)  # the scale of the last norm
         return encoder
 
     monkeypatch.setattr(lesson.methods, "merge", wrong)

@@ -53,7 +53,7 @@ def test_answers_are_the_probabilities_names(run):
     answers = run.predict(texts)
     assert np.allclose(answers.proba.sum(axis=1), 1)
     assert answers.labels == [run.data.label_names[i] for i in answers.proba.argmax(axis=1)]
-    assert len(answers) == 3
+    assert len(answers.texts) == 3
     assert np.allclose(run.predict_proba(texts[::-1])[::-1], answers.proba, atol=1e-6)
 
 
