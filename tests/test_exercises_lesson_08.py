@@ -36,8 +36,18 @@ def answering(monkeypatch, before, after, n=30):
 @pytest.mark.parametrize(("before", "after", "met"), [(5, 25, True), (20, 21, False), (25, 5, False)])
 def test_better_is_a_verdict_and_not_a_difference(run, monkeypatch, before, after, met):
     answering(monkeypatch, before, after)
-    found = lesson.better_than_the_probe(run)
+    found = lesson.better_than_counting_words(run)
     assert found.met is met and "Verdict" in found.found
+
+
+@pytest.mark.parametrize(("said", "right", "met"), [(0.92, 27, True), (0.92, 15, False), (0.6, 27, False)])
+def test_confidence_is_held_against_what_is_right(run, monkeypatch, said, right, met):
+    rows = tiny.yes_no(np.zeros(30, dtype=int))
+    zeros = np.where(np.arange(30) < right, said, 1 - said)
+    answers = type("Answers", (), {"predict_proba": lambda self, texts: np.stack([zeros, 1 - zeros], axis=1)})()
+    monkeypatch.setattr(lesson, "load_data", lambda name: type("Data", (), {"valid": rows}))
+    found = lesson.as_sure_as_it_should_be(answers)
+    assert found.met is met and ("too modest" in found.found) is (said == 0.6)
 
 
 @pytest.mark.parametrize(("before", "after", "met"), [(25, 5, False), (21, 20, True), (5, 25, True)])

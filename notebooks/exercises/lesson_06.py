@@ -18,7 +18,7 @@ QUESTION = (
 HINTS = (
     "rate_range(base, data, plan) takes any plan. Run it for yours, and divide what it suggests.",
     "Few rows hardly beat the probe. health/diagnoses has 200 rows a chapter; a hundred make the difference plain.",
-    "The head and the top two blocks, start='probe', a tenth of the suggested rate, three epochs.",
+    "The head and the top two blocks, a third of both suggested rates (.suggested is a plan), four epochs.",
 )
 SOLUTION = """
 import ftkit as ft
@@ -28,9 +28,9 @@ base = ft.load_pretrained("minilm", max_tokens=32)
 data = ft.load_data("health/diagnoses", per_class=100)
 
 fastest = ft.check_machine().fastest_dtype
-plan = ft.Plan(train="top 2", epochs=3, start="probe", dtype=fastest)
-found = rate_range(base, data, plan)
-run = ft.fit(base, data, plan.but(lr=found.suggestion / 10))
+plan = ft.Plan(train="top 2", lr=3e-4, head_lr=3e-3, keep="last", dtype=fastest)
+upper = rate_range(base, data, plan).suggested
+run = ft.fit(base, data, upper.but(lr=upper.lr / 3, head_lr=upper.head_lr / 3))
 """
 
 
