@@ -266,3 +266,15 @@ def test_pretrained_blocks_add_to_the_words_and_random_ones_do_not():
     assert whole > words + 0.04
     assert random_whole < random_words + 0.02
     assert words > random_words
+
+
+def test_the_last_probe_is_remembered_and_another_is_fitted_anew(monkeypatch):
+    fitted, fit_logistic = [], baseline.fit_logistic
+    monkeypatch.setattr(baseline, "_last", [])
+    monkeypatch.setattr(baseline, "fit_logistic", lambda *given: fitted.append(given[2]) or fit_logistic(*given))
+    base, data, other = tiny.base(), tiny.splits(), tiny.splits()
+    first = baseline.fit_probe(base, data)
+    assert baseline.fit_probe(base, data) is first and fitted == [data]
+    baseline.fit_probe(base, other)
+    baseline.fit_probe(dataclasses.replace(base, pooling="cls"), other)
+    assert fitted == [data, other, other]

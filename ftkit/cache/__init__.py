@@ -87,10 +87,6 @@ class Prefix(Record):
             return [found[i, : 1 if self.pooled else len(tokens)] for i, tokens in enumerate(ids)]
         raise FtkitError("FT060", f"what {self.base.name} makes of a text does not fit into {self.stored.__name__}.")
 
-    def summary(self) -> str:
-        what = "one vector a text" if self.pooled else f"what {self.depth} frozen blocks make of each token"
-        return f"{self.base.name}: {what}, in {self.stored.__name__}, in {self.folder}."
-
 
 class Activations:
     """The activations of some texts, in their order, mapped from disk.

@@ -28,11 +28,6 @@ _MEANING = {
 }
 
 
-def _looked(run: Run) -> SimpleNamespace:
-    """Return a run to look at; once it is measured, what moved is kept, and the run, with its model, is not."""
-    return SimpleNamespace(run=run, plan=run.plan, drift=None)
-
-
 class WhatMovedPanel(Panel):
     """See which groups of a run moved, and how far: their weights, the texts' vectors, the attention.
 
@@ -68,7 +63,8 @@ class WhatMovedPanel(Panel):
         place = training.data.name if training else " ".join(f"{r.data.name} {r.plan.code()}" for r in runs)
         super().__init__(place if key is None else key)
         self._training, self._name = training, "runs[{}]" if isinstance(source, list | tuple) else "run"
-        self._looked = [_looked(run) for run in runs]
+        # Once a run is measured, what moved is kept, and the run, with its model, is not.
+        self._looked = [SimpleNamespace(run=run, plan=run.plan, drift=None) for run in runs]
 
         self.run = self.control(Dropdown, "Run", self._show_measured, options=self._offered())
         self.measure = self.control(Dropdown, "Look at", self._show, options=[(w, m) for m, w in MEASURES.items()])
@@ -126,7 +122,8 @@ class WhatMovedPanel(Panel):
     def _trained(self, run: Run) -> None:
         """Take a run that the training panel has just finished; this is called in its thread."""
         if self._training and run:
-            self._looked = [*(looked for looked in self._looked if looked.drift), _looked(run)]
+            measured = [looked for looked in self._looked if looked.drift]
+            self._looked = [*measured, SimpleNamespace(run=run, plan=run.plan, drift=None)]
             offer(self.run, self._offered(), len(self._looked) - 1)
             self._show_measured()
 
