@@ -32,7 +32,7 @@ import pandas as pd
 import ftkit as ft
 from ftkit.data import near_duplicates
 
-rows = ft.load_data("health/diagnoses").joined()  # stands in for a file of yours
+rows = ft.load_data("health/diagnoses", per_class=100).joined()  # stands in for a file of yours
 file = Path(tempfile.mkdtemp()) / "mine.csv"
 table = pd.DataFrame({"wording": rows.texts, "chapter": rows.named_labels(), "category": rows.groups})
 table.to_csv(file, index=False)
