@@ -23,16 +23,7 @@ HINTS = (
     "Lesson 07 has methods that move a few thousand weights of a block. The rows of valid, too, are in the folder.",
     "LoRA of rank 8 in the top two blocks, from the probe, a hundred rows a chapter, lr=3e-3, three epochs.",
 )
-SOLUTION = """
-import ftkit as ft
-
-base = ft.load_pretrained("minilm", max_tokens=32)
-data = ft.load_data("health/diagnoses", per_class=100)
-
-fastest = ft.check_machine().fastest_dtype
-plan = ft.Plan(train="top 2", method="lora", rank=8, lr=3e-3, epochs=3, start="probe", dtype=fastest)
-run = ft.fit(base, data, plan)
-"""
+SOLUTION = module("07").SOLUTION  # what moves little takes little room
 
 
 def small_when_saved(run: Run) -> Criterion:
