@@ -19,7 +19,7 @@ from ftkit.training import make_optimizer, set_modes
 from ftkit.training.events import how_far
 from ftkit.training.feed import frozen_prefix
 
-NEW = ("lora", "rslora", "dora", "ia3", "adapter")
+NEW = ("lora", "rslora", "dora", "ia3", "adapter", "prefix")
 #: Hidden size 16, inside the feed-forward 24. ModernBERT has one matrix of 3 × 16 rows for query, key and value.
 LORA = {"modernbert": 4 * (16 + 48), **dict.fromkeys(("bert", "roberta", "electra", "distilbert"), 2 * 4 * (16 + 16))}
 A_BLOCK = {
@@ -29,7 +29,10 @@ A_BLOCK = {
     "ia3": {"modernbert": 48 + 24, "distilbert": 2 * 16 + 24, "bert": 3 * 16 + 24, "roberta": 3 * 16 + 24,
             "electra": 2 * 16 + 16 + 24},
     "adapter": dict.fromkeys(LORA, 2 * (2 * 4 * 16 + 4 + 16)),
+    "prefix": dict.fromkeys(("bert", "roberta", "electra"), 4 * 2 * 16),
 }  # fmt: skip
+#: Each method in each architecture that has a place for it.
+PLACES = [(method, architecture) for method in NEW for architecture in A_BLOCK[method]]
 
 
 def plan(method="lora", **changes):
@@ -79,8 +82,7 @@ def bent(model):
 # What is new, and where
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-@pytest.mark.parametrize("method", NEW)
+@pytest.mark.parametrize(("method", "architecture"), PLACES)
 def test_each_tensor_is_in_one_group_and_the_new_ones_are_in_blocks_that_train(method, architecture):
     model, groups = attached(method, architecture)
     names = [n for group in groups.values() for n in group]
@@ -92,8 +94,7 @@ def test_each_tensor_is_in_one_group_and_the_new_ones_are_in_blocks_that_train(m
     assert pretrained == {g: sorted(group) for g, group in tasks.classifier_groups(base_of(architecture)).items()}
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-@pytest.mark.parametrize("method", NEW)
+@pytest.mark.parametrize(("method", "architecture"), PLACES)
 def test_the_preview_counts_what_will_move_and_touches_no_base(method, architecture):
     base = base_of(architecture)
     modules, bits = (
@@ -117,8 +118,7 @@ def test_looking_ahead_copies_no_pretrained_tensor():
     assert {methods.plain(n): p.data_ptr() for n, p in begun.items() if not methods.is_new(n)} == old
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-@pytest.mark.parametrize("method", NEW)
+@pytest.mark.parametrize(("method", "architecture"), [place for place in PLACES if place[0] != "prefix"])
 def test_before_the_first_step_answers_are_those_of_the_base(method, architecture):
     model, _ = attached(method, architecture)
     plain, _ = attached("lora", architecture)
@@ -126,6 +126,41 @@ def test_before_the_first_step_answers_are_those_of_the_base(method, architectur
     assert torch.allclose(logits(model, architecture), logits(plain, architecture), atol=1e-6, rtol=0)
     changed = logits(bent(model), architecture) - logits(plain, architecture)
     assert changed.abs().max() > 1e-3, "the new tensors are on the way from text to answer"
+
+
+@pytest.mark.parametrize("architecture", A_BLOCK["prefix"])
+def test_a_prefix_is_keys_and_values_of_no_token_before_those_of_the_text(architecture):
+    base, (model, _) = base_of(architecture), attached("prefix", architecture)
+    attention = model.encoder.encoder.layer[2].attention.self
+    hidden = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])[:, None, None, :].expand(2, 1, 5, 5)
+    made = attention.prefix_of(torch.arange(4)).view(4, 2, 16)
+    plain = attention.base_layer
+    query, keys, values = plain.query(hidden), plain.key(hidden), plain.value(hidden)
+    keys, values = (torch.cat([made[:, i].expand(2, 4, 16), own], dim=1) for i, own in enumerate((keys, values)))
+    heads = [t.view(2, -1, 2, 8).transpose(1, 2) for t in (query, keys, values)]
+    seen = torch.cat([torch.ones(2, 1, 5, 4, dtype=torch.bool), mask], dim=-1)
+    expected = torch.nn.functional.scaled_dot_product_attention(*heads, attn_mask=seen)
+    with torch.inference_mode():
+        for given in (mask, torch.where(mask, 0.0, torch.finfo(torch.float32).min)):
+            found = attention(hidden, given)[0]
+            assert torch.allclose(found, expected.transpose(1, 2).reshape(2, 5, 16), atol=1e-6)
+        everything = attention(hidden, None)[0]
+    assert torch.allclose(everything[0], found[0], atol=1e-6), "where nothing is padded there is no mask"
+    assert (logits(model, architecture)[0] - base_logits(model, base)[0]).abs().max() > 1e-4
+
+
+def base_logits(model, base):
+    """Return what the model would answer if its encoder were the base's."""
+    pooled = torch.tensor(base.encode(tiny.splits().valid.texts))
+    with torch.inference_mode():
+        return model.head(pooled)
+
+
+def test_a_prefix_is_nothing_for_encoders_without_a_place_for_it():
+    for architecture in ("distilbert", "modernbert"):
+        with pytest.raises(FtkitError, match=rf"FT067.*'prefix'.*{architecture}"):
+            plan("prefix").preview(base_of(architecture), 3)
 
 
 def test_the_scale_of_lora_falls_with_the_rank_and_of_rslora_with_its_root():
@@ -152,8 +187,7 @@ def test_only_the_seed_of_the_plan_decides_the_new_tensors():
 # A run
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-@pytest.mark.parametrize("method", NEW)
+@pytest.mark.parametrize(("method", "architecture"), PLACES)
 def test_a_run_moves_the_new_tensors_and_the_head_and_nothing_else(method, architecture):
     base, run = base_of(architecture), run_of(method, architecture)
     before = {f"encoder.{n}": p for n, p in methods.start(base.encoder, run.plan).named_parameters()}
@@ -174,8 +208,7 @@ def test_the_same_plan_gives_the_same_bits(method):
     assert fit(base_of("bert"), tiny.splits(), run.plan.but(seed=1)).weights_sha256 != run.weights_sha256
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-@pytest.mark.parametrize("method", NEW)
+@pytest.mark.parametrize(("method", "architecture"), PLACES)
 def test_below_the_lowest_block_that_trains_all_is_computed_once(method, architecture):
     base, data, run = base_of(architecture), tiny.splits(), run_of(method, architecture)
     groups = tasks.classifier_groups(run.model)
@@ -190,8 +223,7 @@ def test_below_the_lowest_block_that_trains_all_is_computed_once(method, archite
     assert torch.allclose(ours["head.weight"], theirs["head.weight"], atol=1e-2)
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-@pytest.mark.parametrize("method", NEW)
+@pytest.mark.parametrize(("method", "architecture"), PLACES)
 def test_a_model_cut_in_two_answers_as_a_whole_one(method, architecture):
     from ftkit.cache import Prefix, activations
 
@@ -246,7 +278,7 @@ def test_the_freeze_proof_holds_and_notices_a_pretrained_tensor_that_moved(metho
     assert list(groups["planned"]) == ["frozen", "frozen", "moves in part", "moves in part", "moves"]
     assert list(groups["n_planned"]) == list(run.optimized.values())
     moved = fit(base_of("bert"), tiny.splits(), run.plan.but(epochs=1))
-    name = next(n for n, _ in moved.model.named_parameters() if "base_layer.weight" in n)
+    name = next(n for n, _ in moved.model.named_parameters() if "base_layer" in n and n.endswith("weight"))
     with torch.no_grad():
         moved.model.get_parameter(name)[0, 0] += 1e-6
     assert [f.code for f in freeze_proof(moved).findings] == ["FT053"]
@@ -277,6 +309,9 @@ def test_what_moved_shows_new_tensors_as_a_layer_of_their_own():
     drift = what_moved(run_of("lora"))
     layers = drift.layers_of("block 2").set_index("layer")["weights_moved"]
     assert layers["new"] > 0
+    prefixed = what_moved(run_of("prefix"))
+    assert prefixed.layers_of("block 2").set_index("layer")["weights_moved"]["new"] > 0
+    assert 0.2 < prefixed.frame().set_index("group").loc["block 2", "attention_shift"] <= 1, "what looks at the prefix"
     assert (layers.drop("new") == 0).all() and set(layers.index) == {"attention", "feed-forward", "norms", "new"}
     assert drift.layers_of("block 0").set_index("layer")["weights_moved"].max() == 0
     block = drift.frame().set_index("group").loc["block 2"]
@@ -304,8 +339,9 @@ def test_folded_into_the_weights_it_answers_the_same_without_any_new_tensor(meth
 
 
 def test_what_cannot_be_folded_says_so():
-    with pytest.raises(FtkitError, match=r"FT068 .*layer\.1\.attention\.output\.dense"):
-        methods.merge(run_of("adapter").model)
+    for method, where in (("adapter", r"output\.dense"), ("prefix", "self")):
+        with pytest.raises(FtkitError, match=rf"FT068 .*layer\.1\.attention\.{where}"):
+            methods.merge(run_of(method).model)
     bare = tasks.Classifier(base_of("bert"), 3)
     for function in (methods.merge, methods.adapter_state):
         with pytest.raises(FtkitError, match="FT069"):

@@ -175,12 +175,13 @@ def attention_shift(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     before, after : torch.Tensor, shape (batch, heads, tokens, tokens)
-        Each row of the last axis sums to one.
+        Each row of the last axis sums to one. Where `after` has a prefix before the tokens, its last axis is longer.
 
     Returns
     -------
     torch.Tensor, shape (batch, tokens), from 0 (looks where it looked) to 1 (looks at other tokens only)
     """
+    before = torch.nn.functional.pad(before, (after.shape[-1] - before.shape[-1], 0))
     return 0.5 * (after - before).abs().sum(dim=-1).mean(dim=1)
 
 

@@ -7,15 +7,18 @@
     `k_lin`, `v_lin`, `ffn.lin2`. ModernBERT: `Wqkv`, which makes queries, too, and `mlp.Wo`.
 `adapter`: after attention and after the feed-forward two small layers, whose result is added to what enters them.
     BERT, RoBERTa, ELECTRA: both `output.dense`. DistilBERT: `out_lin`, `ffn.lin2`. ModernBERT: `attn.Wo`, `mlp.Wo`.
+`prefix`: keys and values of no token, which every token may look at. BERT, RoBERTa, ELECTRA; others have no place.
 
 For `lora` and its kin and for `ia3`, PEFT's own list counts where it has the architecture; other architectures are
-searched for the names above. All start as nothing: before its first step an encoder answers as its base does.
+searched for the names above. All but `prefix` start as nothing: before its first step an encoder answers as its base
+does. A prefix starts at random, as it would never learn if all of it were alike.
 
 Notes
 -----
 LoRA: E. Hu et al. (ICLR 2022). rsLoRA, LoRA scaled by the root of its rank: D. Kalajdzievski (arXiv:2312.03732, 2023).
 DoRA, LoRA with a length for each row: S.-Y. Liu et al. (ICML 2024). (IA)³: H. Liu et al. (NeurIPS 2022). Adapters:
-N. Houlsby et al. (ICML 2019); theirs also move the norm layers, which stay frozen here.
+N. Houlsby et al. (ICML 2019); theirs also move the norm layers, which stay frozen here. Prefix: X. L. Li and P. Liang
+(ACL 2021), in every layer as X. Liu et al. (ACL 2022).
 """
 
 from __future__ import annotations
@@ -208,10 +211,19 @@ def _ia3(encoder: nn.Module, plan: Any, find: Callable) -> None:
 
 
 def _bottleneck(encoder: nn.Module, plan: Any, find: Callable) -> None:
-    from ftkit.methods.bottleneck import Bottleneck
+    from ftkit.methods.modules import Bottleneck
 
     for name in find((*_LAST, "out_lin", "attn.Wo")):
         _put(encoder, name, Bottleneck(encoder.get_submodule(name), plan.rank))
+
+
+def _prefix(encoder: nn.Module, plan: Any, find: Callable) -> None:
+    from ftkit.methods.modules import Prefixed
+
+    for query in find(("attention.self.query",)):
+        name = query.removesuffix(".query")
+        width = encoder.get_submodule(query).out_features
+        _put(encoder, name, Prefixed(encoder.get_submodule(name), width, plan.rank))
 
 
 _BOTH = {"adds": "lora_", "uses": ("rank", "alpha")}
@@ -220,3 +232,4 @@ register("rslora", title="rsLoRA of rank {rank}", inject=functools.partial(_lora
 register("dora", title="DoRA of rank {rank}", inject=functools.partial(_lora, use_dora=True), **_BOTH)
 register("ia3", title="(IA)³", inject=_ia3, adds="ia3_")
 register("adapter", title="adapters of width {rank}", inject=_bottleneck, adds="bottleneck_", uses=("rank",))
+register("prefix", title="a prefix of {rank}", inject=_prefix, adds="prefix_", uses=("rank",))

@@ -42,10 +42,11 @@ class Plan(Record, eq=True):
         ACL 2022); or `"norm"`, their norm layers only. A head that trains always moves whole.
     method : str
         How their blocks move: `"full"`, the pretrained tensors themselves; or a few new ones beside them, while all
-        pretrained ones stand still: `"lora"`, `"rslora"`, `"dora"`, `"ia3"`, `"adapter"` (see `ftkit.methods`). New
-        tensors learn faster: LoRA's `lr` is usually about ten times that of `"full"` (E. Hu et al., ICLR 2022).
+        pretrained ones stand still: `"lora"`, `"rslora"`, `"dora"`, `"ia3"`, `"adapter"`, `"prefix"` (see
+        `ftkit.methods`). New tensors learn faster: LoRA's `lr` is usually about ten times that of `"full"` (E. Hu et
+        al., ICLR 2022).
     rank : int
-        Rank of the LoRA family's matrices, or width of a bottleneck adapter.
+        Rank of the LoRA family's matrices, width of a bottleneck adapter, or length of a prefix.
     alpha : float
         What the LoRA family adds is multiplied by `alpha / rank` (rsLoRA: by `alpha / sqrt(rank)`).
     lr : float
