@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
 
-from ftkit.checks import Checked, check_data, flip_labels, label_issues, token_lengths
+from ftkit.checks import (
+    Checked,
+    check_comparison,
+    check_data,
+    flip_labels,
+    label_issues,
+    personal_data,
+    token_lengths,
+)
 from ftkit.checks.checked import FEW_ROWS
 from ftkit.data import Rows, Splits
 from ftkit.findings import Finding
+from ftkit.plan import Plan
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +183,7 @@ def test_the_number_of_folds_must_fit_the_groups(base, k: int) -> None:
 
 def test_good_data_pass_and_the_check_says_what_it_looked_for(base) -> None:
     checked = check_data(base, with_counts(30, 25))
-    assert checked.findings == () and checked.looked_for == ("FT028", "FT029", "FT091", "FT092")
+    assert checked.findings == () and checked.looked_for == ("FT028", "FT029", "FT091", "FT092", "FT093")
 
 
 @pytest.mark.parametrize(
@@ -195,8 +205,69 @@ def test_near_duplicates_cut_texts_and_what_was_repaired_are_told_together(base)
     train = replace(data.train, texts=(*(f"{long} {i}" for i in range(5)), *data.train.texts[5:]))
     test = replace(data.test, texts=(f"{long} left", *data.test.texts[1:]))
     repaired = (Finding(code="FT010", message="one row."),)
+    test = replace(test, texts=(*test.texts[:-1], "write to a.b@example.org"))
     checked = check_data(base, replace(data, train=train, test=test, findings=repaired))
-    assert [f.code for f in checked.findings] == ["FT010", "FT028", "FT029"]
+    assert [f.code for f in checked.findings] == ["FT010", "FT028", "FT093", "FT029"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("Write to jo.o'neill+x@mail.example.co.uk, please", "e-mail address"),
+        ("paid with 4111 1111 1111 1111 today", "card number"),
+        ("paid with 378282246310005.", "card number"),
+        ("to DE89 3704 0044 0532 0130 00, thanks", "account number (IBAN)"),
+        ("to NL91ABNA0417164300", "account number (IBAN)"),
+        ("call +49 (0)30 123456", "telephone number"),
+        ("call (415) 555-0132 now", "telephone number"),
+        ("seen by Dr. J. Okafor-Lind yesterday", "name after a title"),
+    ],
+)
+def test_personal_data_are_found_by_their_form(text: str, what: str) -> None:
+    found = personal_data(Rows(name="train", texts=(text, "nothing"), labels=[0, 1], label_names=("a", "b")))
+    assert what in found.frame()["What"].tolist()
+    assert [f.code for f in found.findings] == ["FT093"]
+    assert set(found.frame()["Id"]) == {"train-0"}
+    begins = next(begins for kind, _, begins in found.hits if kind == what)
+    assert len(begins) == 4 and text not in repr(found), "what was found is not shown whole"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "paid with 4111 1111 1111 1112 today",  # one digit off
+        "to DE89 3704 0044 0532 0130 01",
+        "Fracture S72.001A of 12345 in 2019-2020",
+        "order 2024-11-02-0001 at 10:30, dr. who",
+        "10 000 000 000 rows @ 5 a piece, a@b",
+        "Prof says so. MR imaging",
+    ],
+)
+def test_other_numbers_and_words_are_left_alone(text: str) -> None:
+    found = personal_data(Rows(name="train", texts=(text, "x"), labels=[0, 1], label_names=("a", "b")))
+    assert found.hits == () and found.findings == () and "none was found" in found.summary()
+
+
+def test_a_hostile_text_does_not_hold_up_the_search() -> None:
+    texts = ("a" * 50_000, "1" * 50_000, "+" + "1 " * 25_000, "Dr. " + "A. " * 20_000, "a." * 25_000 + "@")
+    rows = Rows(name="train", texts=texts, labels=[0, 1, 0, 1, 0], label_names=("a", "b"))
+    began = time.perf_counter()
+    personal_data(rows)
+    assert time.perf_counter() - began < 5
+
+
+def test_a_comparison_at_unequal_steps_or_at_one_rate_is_told(base) -> None:
+    data, plan = with_counts(30, 34), Plan(train="top 1", batch_size=32, epochs=2)
+    codes = lambda *plans: [f.code for f in check_comparison(plans, data).findings]  # noqa: E731
+    lora = plan.but(method="lora")
+    assert codes(plan, lora.but(lr=1e-3)) == []
+    assert codes(plan, plan.but(lr=1e-3)) == [], "one thing at several rates is a search"
+    assert codes(plan, plan.but(train="head")) == [], "a head has a rate of its own"
+    assert codes(plan, lora) == ["FT078"]
+    assert codes(plan, lora.but(lr=1e-3, epochs=4)) == ["FT077"]
+    assert codes(plan, lora.but(batch_size=64)) == ["FT077", "FT078"]
+    assert codes(plan.but(batch_size=40), lora.but(lr=1e-3, batch_size=60)) == [], "as many steps"
+    assert "2 steps (top 1, LoRA" in check_comparison([plan, lora.but(batch_size=64)], data).findings[0].message
 
 
 @pytest.mark.needs_assets("minilm", "icd10cm")

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from ftkit import plots
+from ftkit.checks.personal import personal_data
 from ftkit.data import Rows, Splits, near_duplicates
 from ftkit.display import Picture, Record, count, percent, points, shorten
 from ftkit.evaluation import Evaluation
 from ftkit.findings import Finding, catalogue
+from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.report import BETTER, WORSE, compare
 
@@ -75,7 +77,7 @@ class Checked(Record):
 
 
 def check_data(base: Base, data: Splits) -> Checked:
-    """Look for near-duplicates across splits, cut texts, unequal classes and small ones.
+    """Look for near-duplicates across splits, personal data, cut texts, unequal classes and small ones.
 
     What was noticed while the data were read is told as well.
 
@@ -84,10 +86,11 @@ def check_data(base: Base, data: Splits) -> Checked:
     base : Base
         Its tokenizer and its `max_tokens` decide which texts are cut.
     data : Splits
-        All three splits are searched for near-duplicates; lengths and classes are those of train.
+        All three splits are searched for near-duplicates and personal data; lengths and classes are those of train.
     """
-    found = [*data.findings, *near_duplicates(data).findings, *token_lengths(base, data.train).findings]
-    looked_for = {"FT028", "FT029", "FT091", "FT092"} | {f.code for f in data.findings}
+    in_texts = near_duplicates(data), personal_data(data.joined()), token_lengths(base, data.train)
+    found = [*data.findings, *(finding for searched in in_texts for finding in searched.findings)]
+    looked_for = {"FT028", "FT029", "FT091", "FT092", "FT093"} | {f.code for f in data.findings}
     counts, names = data.train.counts, [repr(name) for name in data.label_names]
     largest, smallest = int(counts.argmax()), int(counts.argmin())
     if counts[largest] >= UNEQUAL * max(counts[smallest], 1):
@@ -133,6 +136,31 @@ def check_baselines(simple: Evaluation | Sequence[Evaluation], tuned: Evaluation
         found.append(Finding(code="FT072", message=f"test was opened {opened} times, and {enough}"))
     what = f"{tuned.name} against {', '.join(e.name for e in several)}"
     return Checked(what=what, looked_for=("FT071", "FT072"), findings=tuple(found))
+
+
+def check_comparison(plans: Sequence[Plan], data: Splits) -> Checked:
+    """Look whether plans that are to be compared differ in more than is meant: in steps, or in nothing but the method.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+    data : Splits
+        Its train rows decide how many steps an epoch has.
+
+    Returns
+    -------
+    Checked
+        With FT077 where they take different numbers of steps, and FT078 where different things move at one rate.
+    """
+    found, n_steps = [], [plan.epochs * -(-len(data.train) // plan.batch_size) for plan in plans]
+    if len(set(n_steps)) > 1:
+        told = " and ".join(f"{count(n)} steps ({plans[n_steps.index(n)].words})" for n in sorted(set(n_steps)))
+        found.append(Finding(code="FT077", message=f"These plans take {told} on {data.name}."))
+    ways = sorted({plan.words for plan in plans if plan.words != "head"})  # a head has a rate of its own
+    if len(ways) > 1 and len(rates := {plan.lr for plan in plans}) == 1:
+        found.append(Finding(code="FT078", message=f"{'; '.join(ways)}: all at lr={rates.pop():g}."))
+    looked_for = ("FT077", "FT078")
+    return Checked(what=f"{len(plans)} plans", looked_for=looked_for, findings=tuple(found))
 
 
 class Lengths(Record):
