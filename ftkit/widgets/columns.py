@@ -12,7 +12,7 @@ from ftkit.display import Note, Record, escape, shorten
 from ftkit.widgets.panel import Panel, grid, offer
 
 _SHOWN, _MOST = 4, 6  # rows of the file, and columns
-_ROLES = {"text": "Text", "label": "Label", "group": "Belongs together by"}
+_ROLES = {"text": "Text", "label": "Label", "group": "Group"}
 _KINDS = {"single": "one of several", "multiple": "any number of them", "ordered": "one of several grades"}
 
 
@@ -84,13 +84,14 @@ class ColumnsPanel(Panel):
 
     def _take_file(self) -> None:
         """Put an uploaded file into the folder, under its own name or, so that none is replaced, one like it."""
-        (file,) = self.upload.value[-1:]
+        file = self.upload.value[-1]
         name = Path(Path(file["name"].replace("\\", "/")).name.lstrip(".") or "uploaded.csv")
         target, content, n = self._folder / name, bytes(file["content"]), 1
         while target.exists() and target.read_bytes() != content:
             n += 1
             target = self._folder / f"{name.stem}-{n}{name.suffix}"
         target.write_bytes(content)
+        self.upload.value = ()  # or the same file could not be taken a second time
         self.path.value = str(target)
         self._open()
 
