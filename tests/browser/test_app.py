@@ -1,4 +1,4 @@
-"""The application: panels without code, in Voila, on this machine only; a plan is changed, trained and judged."""
+"""The applications: panels without code, in Voila, on this machine only; one tunes and judges, the other answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lessons import NOTEBOOKS, lessons, normalised, read, with_parameters
 from tests.browser.driving import Pointer, Server, Watched
 
 APPS = NOTEBOOKS / "apps"
-TUNE = APPS / "tune.ipynb"
+TUNE, ANSWER = APPS / "tune.ipynb", APPS / "answer.ipynb"
 LAUNCHER = NOTEBOOKS.parent / "tools" / "app.py"
 PANELS = ("freeze", "training", "moved")
 
@@ -29,18 +29,18 @@ def browser_test(function: Callable[..., None]) -> Callable[..., None]:
 
 
 class App(Server):
-    """What `make app` starts, with few rows."""
+    """What `make app` starts, with few rows; or another application."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, path: Path = TUNE) -> None:
         super().__init__(home)
-        notebook = read(TUNE)
+        notebook = read(path)
         for cell in notebook.cells:
             if "parameters" in cell.metadata.get("tags", ()):
                 cell.source = with_parameters(cell.source, notebook.metadata["ftkit"]["small"])
-        nbformat.write(notebook, self.folder / TUNE.name)
+        nbformat.write(notebook, self.folder / path.name)
         cull = (f"--MappingKernelManager.cull_{name}={n_s}" for name, n_s in (("idle_timeout", 10), ("interval", 2)))
         options = ("--no-browser", f"--port={self.port}", "--Voila.port_retries=0", *cull)
-        self.command = [str(LAUNCHER), str(self.folder / TUNE.name), *options]
+        self.command = [str(LAUNCHER), str(self.folder / path.name), *options]
         self.sign = "login"
 
     @property
@@ -51,7 +51,7 @@ class App(Server):
 
 def test_an_app_is_no_lesson_and_is_stored_clean() -> None:
     apps = sorted(APPS.glob("*.ipynb"))
-    assert TUNE in apps and not set(apps) & set(lessons())
+    assert apps == [ANSWER, TUNE] and not set(apps) & set(lessons())
     for app in apps:
         notebook = read(app)
         assert normalised(notebook) == notebook
@@ -132,3 +132,38 @@ def test_a_closed_page_takes_its_kernel_with_it(app: App, visit: Watched) -> Non
     while len(kernels := psutil.Process(app.pid).children()) > 1 and time.monotonic() < end:
         time.sleep(1)  # the page in the dark was closed above; this visit goes on
     assert len(kernels) == 1
+
+
+@browser_test
+def test_a_page_answers_texts_by_a_saved_run(tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from playwright.sync_api import expect
+
+    import ftkit as ft
+    from ftkit import record
+
+    base, data = ft.load_pretrained("minilm"), ft.load_data("health/diagnoses", per_class=4)
+    run = ft.fit(base, data, ft.Plan(start="probe", epochs=1), on_event=None)
+    monkeypatch.setenv("FTKIT_RUN", str(record.save(run, tmp_path / "run")))
+    harm = "<img src=x onerror='window.hostile=1'> of the left wrist"
+    texts = ["Fracture of the left wrist", harm]
+    with App(tmp_path, ANSWER) as app:
+        visit = Watched(browser.new_page())
+        visit.page.goto(app.address, timeout=60_000)
+        box, button = visit.page.get_by_label("Texts"), visit.page.get_by_role("button", name="Answer")
+        expect(visit.page.locator("body")).to_contain_text("21 labels; it holds no training rows", timeout=90_000)
+        button.click()
+        expect(visit.page.locator(".ftkit-answer [role=status]")).to_contain_text("no text to answer")
+        box.fill("\n\n".join(texts))
+        button.focus()
+        visit.page.keyboard.press("Enter")
+        rows = visit.page.locator(".ftkit-answer tbody tr")
+        expect(rows).to_have_count(2, timeout=30_000)
+        for row, text, label in zip((0, 1), texts, run.predict(texts).labels, strict=True):
+            expect(rows.nth(row)).to_contain_text(text)
+            expect(rows.nth(row)).to_contain_text(label)
+        assert visit.page.evaluate("[document.querySelectorAll('img[src=x]').length, typeof window.hostile]") == [
+            0,
+            "undefined",
+        ]
+        assert visit.inaccessible(".ftkit-answer") == [] and visit.problems() == []
+        visit.page.close()
