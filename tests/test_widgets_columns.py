@@ -41,6 +41,8 @@ def uploaded(name: str, content: bytes) -> list[dict]:
 def test_without_a_file_it_asks_for_one() -> None:
     panel = ColumnsPanel()
     assert panel.value is None and "upload one" in panel.status.value
+    with pytest.raises(ft.FtkitError, match="FT003"):
+        panel.run_blocking()
     assert "No rows" in panel.static.summary() and panel._read.value == ""
 
 
@@ -64,7 +66,10 @@ def test_columns_are_offered_by_their_tidy_names_and_become_splits(file) -> None
 def test_a_file_that_cannot_be_read_leaves_nothing_from_before(file) -> None:
     panel = ColumnsPanel(file, text="Words", label="Said")
     assert panel.value is not None
+    assert panel.run_blocking() is panel.value
     panel.path.value = "mime.csv"
+    with pytest.raises(ft.FtkitError, match=r"FT001.*mine\.csv"):
+        panel.run_blocking()
     assert panel.value is None and panel._read.value == panel._rows.value == ""
     assert "FT001" in panel.status.value and "mine.csv" in panel.status.value
     panel.path.value = file

@@ -82,6 +82,10 @@ class ColumnsPanel(Panel):
         """The splits; before there are any, a sentence that says so."""
         return self.value or Note(text="No rows have been read yet.")
 
+    def run_blocking(self) -> Splits:
+        """Return the splits; raise what stands in their way, as `load_data` does, where there are none."""
+        return self.value or load_data(self.source, **self.asked)
+
     def _take_file(self) -> None:
         """Put an uploaded file into the folder, under its own name or, so that none is replaced, one like it."""
         file = self.upload.value[-1]
