@@ -237,7 +237,7 @@ def machine(n_looks: int = 5) -> dict[str, Any]:
     found = []
     for _ in range(n_looks):
         doctor.measured_speed.cache_clear()
-        found.append(doctor.doctor())
+        found.append(doctor.check_machine())
     return {
         "system": found[0].system,
         "processor": processor(),

@@ -15,8 +15,6 @@ _PLACES = """
     exercises.exercise findings.explain findings.FtkitError doctor.check_machine
 """
 _HOME = {name: room for room, name in (place.split(".") for place in _PLACES.split())}
-#: A function named like its own module would be hidden by it as soon as the module is imported.
-_RENAMED = {"check_machine": "doctor"}
 
 __all__ = list(_HOME)
 
@@ -24,7 +22,7 @@ __all__ = list(_HOME)
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'ftkit' has no attribute {name!r}; it offers {', '.join(_HOME)}")
-    value = getattr(import_module(f"ftkit.{_HOME[name]}"), _RENAMED.get(name, name))
+    value = getattr(import_module(f"ftkit.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

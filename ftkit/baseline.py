@@ -248,7 +248,7 @@ class BlockProbes(Record):
 
     def picture(self) -> Picture:
         values = np.array([(s.accuracy, *s.interval()) for s in self.scores.values()])
-        ax = plots.intervals(list(self.scores), *100 * values.T, label="rows of valid right (%)")
+        ax = plots.intervals(list(self.scores), 100 * values, label="rows of valid right (%)")
         told = ", ".join(map(percent, values[:, 0]))
         return ax.figure, f"Accuracy of a linear probe after each stage of {self.name}, the first stage on top: {told}."
 

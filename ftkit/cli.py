@@ -13,23 +13,6 @@ from ftkit.findings import FtkitError
 FIRST_LESSON = ("minilm", "icd10cm")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit status: 0 done, 1 an error ftkit can explain, 2 a command it does not know.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The words after `ftkit`; by default those of this process.
-    """
-    arguments = _parser().parse_args(argv)
-    try:
-        arguments.verb(arguments)
-    except FtkitError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 def _tour(arguments: argparse.Namespace) -> None:
     """run the first lesson from start to end; write its page and figures to build/"""
     tools = Path(__file__).resolve().parents[1] / "tools"
@@ -41,9 +24,9 @@ def _tour(arguments: argparse.Namespace) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> None:
     """say what this machine can do: cores, memory, versions, fastest dtype"""
-    from ftkit.doctor import doctor
+    from ftkit.doctor import check_machine
 
-    print(doctor(network=arguments.network))
+    print(check_machine(network=arguments.network))
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
@@ -72,14 +55,20 @@ def _predict(arguments: argparse.Namespace) -> None:
     bundle.load(arguments.run).answer(arguments.file, text=arguments.text).to_csv(sys.stdout, index=False)
 
 
-def _parser() -> argparse.ArgumentParser:
+VERBS = {"tour": _tour, "doctor": _doctor, "fetch": _fetch, "run": _run, "predict": _predict}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit status: 0 done, 1 an error ftkit can explain, 2 a command it does not know.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after `ftkit`; by default those of this process.
+    """
     parser = argparse.ArgumentParser(prog="ftkit", description="A pretrained model, your data, and a plan.")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    parsers = []
-    for verb in (_tour, _doctor, _fetch, _run, _predict):
-        parsers.append(verbs.add_parser(verb.__name__[1:], help=verb.__doc__))
-        parsers[-1].set_defaults(verb=verb)
-    _, doctor, fetch, run, predict = parsers
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", dest="verb")
+    _, doctor, fetch, run, predict = (verbs.add_parser(name, help=verb.__doc__) for name, verb in VERBS.items())
     doctor.add_argument("--network", action="store_true", help="also find out whether the Hub can be reached")
     fetch.add_argument("names", nargs="*", metavar="NAME", help=f"sets to fetch (default: {' '.join(FIRST_LESSON)})")
     fetch.add_argument("--all", action="store_true", help="fetch every pinned set")
@@ -90,4 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("run", metavar="DIR", help="a saved run, as `ftkit run --out DIR` leaves it")
     predict.add_argument("file", help="a table of texts: CSV, Excel, JSON, Parquet")
     predict.add_argument("--text", metavar="COLUMN", help="the column of the texts, where it is not named like it")
-    return parser
+    arguments = parser.parse_args(argv)
+    try:
+        VERBS[arguments.verb](arguments)
+    except FtkitError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0

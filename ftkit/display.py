@@ -95,10 +95,8 @@ def seconds(s: float) -> str:
     >>> seconds(0.42), seconds(42.4), seconds(142)
     ('0.4 s', '42 s', '2 min 22 s')
     """
-    if s < 10:
-        return f"{s:.1f} s"
     if s < 120:
-        return f"{s:.0f} s"
+        return f"{s:.{1 if s < 10 else 0}f} s"
     return f"{int(s) // 60} min {int(s) % 60:02d} s"
 
 
@@ -146,16 +144,14 @@ def table_text(frame: pd.DataFrame, caption: str) -> str:
     return "\n".join([caption, *("  " + "  ".join(row).rstrip() for row in zip(*columns, strict=True))])
 
 
-def figure_png(figure: Figure, dpi: int = 110) -> bytes:
-    """Return a matplotlib figure as PNG bytes, without pyplot (so it is safe in threads and callbacks)."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
-    return buffer.getvalue()
-
-
 def figure_html(figure: Figure, alt: str) -> str:
-    """Return a matplotlib figure as an `<img>` whose alt text is also written beneath it."""
-    data = base64.b64encode(figure_png(figure)).decode("ascii")
+    """Return a matplotlib figure as an `<img>` whose alt text is also written beneath it.
+
+    It is drawn without pyplot, so this is safe in threads and callbacks.
+    """
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110, bbox_inches="tight")
+    data = base64.b64encode(png.getvalue()).decode("ascii")
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}"><p><small>{escape(alt)}</small></p>'
 
 
@@ -187,8 +183,7 @@ class Record:
         """Return the first table as a DataFrame, to be worked on."""
         import pandas as pd
 
-        tables = self.tables()
-        return tables[0][1] if tables else pd.DataFrame()
+        return next((frame for _, frame in self.tables()), pd.DataFrame())
 
     def facts(self, *columns: str) -> pd.DataFrame:
         """Return a table of the fields that are a `fact`, in their order: what each is called, and its value."""
@@ -239,7 +234,6 @@ class Note(Record):
         return f"{self.text}\n\n{self.code}".strip()
 
     def _repr_html_(self) -> str:
-        style = "overflow-x:auto;white-space:pre;padding:.6em;border:1px solid rgba(128,128,128,.3)"
         # Code may have to be scrolled: it is reachable by Tab, or the keyboard could not scroll it.
-        code = f'<pre style="{style}" tabindex="0"><code>{escape(self.code)}</code></pre>' if self.code else ""
-        return f'<div class="ftkit"><p>{escape(self.text)}</p>{code}</div>'
+        code = f'<pre tabindex="0"><code>{escape(self.code)}</code></pre>' if self.code else ""
+        return f'{_STYLE}<div class="ftkit"><p>{escape(self.text)}</p>{code}</div>'

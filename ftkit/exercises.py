@@ -5,7 +5,7 @@ learner made, not what the learner says: each criterion looks at the weights, th
 of them opens *test*.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from importlib import util
 from pathlib import Path
@@ -36,36 +36,6 @@ class Criterion(Record):
     what: str
     met: bool
     found: str
-
-
-class Least(Record):
-    """The smallest run that an exercise takes seriously: a check that passes on a smoke run teaches nothing.
-
-    Parameters
-    ----------
-    n_train : int
-        Training rows.
-    n_steps : int
-        Optimizer steps.
-    n_parameters : int
-        Parameters of the encoder.
-    """
-
-    n_train: int = 0
-    n_steps: int = 0
-    n_parameters: int = 1_000_000
-
-    def summary(self) -> str:
-        least = f"{count(self.n_train)} training rows, {count(self.n_steps)} steps"
-        return f"The check takes a run with at least {least} and a model of {count(self.n_parameters)} parameters."
-
-    def too_small(self, run: Run) -> str:
-        """Return a sentence that says what is too small about a run; empty if nothing is."""
-        has = {"training rows": (len(run.data.train), self.n_train), "optimizer steps": (run.n_steps, self.n_steps)}
-        has["parameters in its encoder"] = (run.base.n_parameters, self.n_parameters)
-        small = [f"{count(n)} {what}, and needs {count(m)} or more" for what, (n, m) in has.items() if n < m]
-        why = "A run this small shows that the cells work, and nothing about tuning."
-        return f"This run has {'; '.join(small)}. {why}" if small else ""
 
 
 class Grade(Record):
@@ -116,8 +86,8 @@ class Exercise(Record):
         Python that runs by itself (imports and loading included) and assigns `run`, a run that passes.
     criteria : tuple of functions
         Each takes a run and returns a `Criterion`; its docstring's first line says what it asks for.
-    least : Least
-        The smallest run that is graded.
+    least : mapping of str to int
+        How large a run has to be, in the words of `sizes`: a check that a smoke run passes teaches nothing.
     """
 
     lesson: str
@@ -125,7 +95,7 @@ class Exercise(Record):
     hints: tuple[str, ...]
     solution_code: str
     criteria: tuple[Callable[[Run], Criterion], ...]
-    least: Least = Least()
+    least: Mapping[str, int]
     _told: list[str] = field(default_factory=list, init=False)  # each exercise() begins anew
 
     def check(self, run: Any) -> Grade:
@@ -141,7 +111,10 @@ class Exercise(Record):
         Grade
         """
         if isinstance(run, Run):
-            refused = self.least.too_small(run)
+            has, least = sizes(run), self.least.items()
+            small = [f"{count(has[what])} {what}, and needs {count(n)} or more" for what, n in least if has[what] < n]
+            why = "A run this small shows that the cells work, and nothing about tuning."
+            refused = f"This run has {'; '.join(small)}. {why}" if small else ""
         else:
             what = "None (nothing was trained yet?)" if run is None else f"an object of type {type(run).__name__}"
             refused = f"The check needs a run, as ft.fit(base, data, plan) returns it; this is {what}."
@@ -162,7 +135,14 @@ class Exercise(Record):
         return Note(text=text, code=self.solution_code.strip("\n"))
 
     def summary(self) -> str:
-        return f"Exercise {self.lesson}. {self.question} {self.least.summary()}"
+        least = " and ".join(f"{count(n)} {what}" for what, n in self.least.items())
+        return f"Exercise {self.lesson}. {self.question} The check takes a run with at least {least}."
+
+
+def sizes(run: Run) -> dict[str, int]:
+    """Return how large a run is, in the words in which an exercise says how large it has to be."""
+    n_rows, n_parameters = len(run.data.train), run.base.n_parameters
+    return {"training rows": n_rows, "optimizer steps": run.n_steps, "parameters in its encoder": n_parameters}
 
 
 def _judge(criterion: Callable[[Run], Criterion], run: Run) -> Criterion:

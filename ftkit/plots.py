@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#2a6fbb", "#d9782d", "#b9bec6"  # told apart in the common forms of colour blindness
 
 
-def axes(width: float = 6.4, height: float = 3.0) -> Axes:
-    """Return the Axes of a new Figure of `width` by `height` inches, with no box around it."""
+def axes(width: float = 6.4, height: float = 3.0, **grid: Any) -> Any:
+    """Return the Axes of a new Figure of `width` by `height` inches, with no box around it.
+
+    With `grid`, as `Figure.subplots` takes it (such as `ncols`), an array of several.
+    """
     from matplotlib.figure import Figure
 
-    ax = Figure(figsize=(width, height), layout="constrained").add_subplot()
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
-
-def _plain(text: object) -> str:
-    """Return a name such that a `$` in it is not read as mathematics."""
-    return str(text).replace("$", r"\$")
+    made = Figure(figsize=(width, height), layout="constrained").subplots(**grid)
+    for ax in np.ravel(made):
+        ax.spines[["top", "right"]].set_visible(False)
+    return made
 
 
 def _names(ax: Axes, names: Sequence[str], label: str = "") -> Axes:
-    ax.set_yticks(range(len(names)), [_plain(shorten(name, 44)) for name in names], fontsize=8.5)
+    # Names and labels are never parsed: a `$` in one does not begin a formula.
+    ax.set_yticks(range(len(names)), [shorten(name, 44) for name in names], fontsize=8.5, parse_math=False)
     ax.set_xlabel(label, parse_math=False)
     return ax
 
@@ -45,7 +45,8 @@ def _labelled(ax: Axes, x_label: str, y_label: str, *, legend: bool = True) -> A
     ax.set_xlabel(x_label, parse_math=False)
     ax.set_ylabel(y_label, parse_math=False)
     if legend:
-        ax.legend(frameon=False, fontsize=8.5)
+        for text in ax.legend(frameon=False, fontsize=8.5).get_texts():
+            text.set_parse_math(False)
     return ax
 
 
@@ -68,21 +69,16 @@ def bars(names: Sequence[str], values: Sequence[float], *, label: str, ax: Axes 
 
 
 def intervals(
-    names: Sequence[str],
-    estimates: Sequence[float],
-    lows: Sequence[float],
-    highs: Sequence[float],
-    *,
-    label: str,
-    reference: float | None = None,
-    ax: Axes | None = None,
+    names: Sequence[str], values: np.ndarray, *, label: str, reference: float | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw each estimate as a dot with its interval as a line, the first on top.
 
     Parameters
     ----------
-    names, estimates, lows, highs : sequences of the same length
-        What is estimated, the estimate, and the ends of its interval.
+    names : sequence of str
+        What is estimated.
+    values : numpy.ndarray, shape (n_names, 3)
+        Of each the estimate, and the low and the high end of its interval.
     label : str
         What the values are, with their unit.
     reference : float, optional
@@ -91,11 +87,10 @@ def intervals(
         Where to draw; a new figure if None.
     """
     ax = ax or axes(height=0.9 + 0.34 * len(names))
-    places = range(len(names))
-    ax.hlines(places, lows, highs, color=BLUE, linewidth=2.5)
-    ax.plot(estimates, places, "o", color=BLUE, markersize=7)
-    for place in zip(estimates, places, strict=True):
-        ax.annotate(f"{place[0]:.1f}", place, (0, 7), textcoords="offset points", ha="center", size=8)
+    for y, (estimate, low, high) in enumerate(values):
+        ax.hlines(y, low, high, color=BLUE, linewidth=2.5)
+        ax.plot(estimate, y, "o", color=BLUE, markersize=7)
+        ax.annotate(f"{estimate:.1f}", (estimate, y), (0, 7), textcoords="offset points", ha="center", size=8)
     if reference is not None:
         ax.axvline(reference, color="black", linestyle="--", linewidth=1)
     ax.set_ylim(len(names) - 0.4, -0.7)
@@ -155,24 +150,20 @@ def stack_beside_bars(names: Sequence[str], states: Sequence[str], columns: Mapp
         For each measure, named with its unit, a value a group; NaN draws nothing.
         Zero is written as exactly 0, since an empty place could as well mean a small value.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(2.2 + 2.1 * len(columns), 0.8 + 0.31 * len(names)), layout="constrained")
-    stack, *others = figure.subplots(1, 1 + len(columns), sharey=True, width_ratios=[1.1, *[2] * len(columns)])
+    height, ratios = 0.8 + 0.31 * len(names), [1.1, *[2] * len(columns)]
+    stack, *others = axes(2.2 + 2.1 * len(columns), height, ncols=len(ratios), sharey=True, width_ratios=ratios)
     places, look = range(len(names)), _moving([state != "frozen" for state in states])
     boxes, behind = stack.barh(places, 1, height=0.86, **look), {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
     stack.bar_label(boxes, states, label_type="center", size=7.5, bbox=behind)
     stack.set_xticks([])
-    stack.spines[["top", "right", "bottom"]].set_visible(False)
+    stack.spines["bottom"].set_visible(False)
     for ax, (label, values) in zip(others, columns.items(), strict=True):
-        ax.spines[["top", "right"]].set_visible(False)
         bars = ax.barh(places, values, height=0.7, **look)
         ax.bar_label(bars, ["exactly 0" if v == 0 else f"{v:.2g}" for v in values], padding=3, size=7.5)
         ax.set_xlim(0, 1.35 * np.nanmax(values, initial=0) or 1)
         ax.set_xlabel(label, parse_math=False, fontsize=8.5)
         ax.tick_params(axis="x", labelsize=7.5)
-    _names(stack, names)
-    return figure
+    return _names(stack, names).figure
 
 
 def curve(
@@ -197,20 +188,18 @@ def curve(
     if numbers and min(places) > 0 and max(places) >= 10 * min(places):
         ax.set_xscale("log")
         ax.minorticks_off()
-    if numbers:
-        ax.plot(places, scores.mean(axis=1), "-", color=BLUE, linewidth=1.5)
-    else:  # a line would promise something between two names
-        ax.plot(places, scores.mean(axis=1), "_", color=BLUE, markersize=28, markeredgewidth=1.5)
+    mean = "-" if numbers else "_"  # a line would promise something between two names
+    ax.plot(places, scores.mean(axis=1), mean, color=BLUE, linewidth=1.5, markersize=28, markeredgewidth=1.5)
+    ax.plot(places, scores, "o", color=BLUE, markersize=5, alpha=0.6, markeredgewidth=0)
+    if not numbers:
         ax.set_xlim(-0.5, len(values) - 0.5)
-    for repeat in scores.T:
-        ax.plot(places, repeat, "o", color=BLUE, markersize=5, alpha=0.6, markeredgewidth=0)
     if reference:
-        ax.axhline(reference[1], color="black", linestyle="--", linewidth=1, label=_plain(reference[0]))
-    ax.set_xticks(places, [_plain(v) for v in values], fontsize=8.5)
+        ax.axhline(reference[1], color="black", linestyle="--", linewidth=1, label=reference[0])
+    ax.set_xticks(places, [str(v) for v in values], fontsize=8.5, parse_math=False)
     return _labelled(ax, x_label, label, legend=reference is not None)
 
 
-def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float] | None = None) -> Axes:
+def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float]) -> Axes:
     """Draw how often whole numbers occur, those beyond a mark hatched.
 
     Parameters
@@ -220,21 +209,20 @@ def histogram(values: Sequence[float], *, label: str, mark: tuple[str, float] | 
         the rest; the axis then says so.
     label : str
         What the values are, with their unit.
-    mark : tuple of str and float, optional
+    mark : tuple of str and float
         A name and a value to mark with a dashed line.
     """
-    ax, values = axes(), np.asarray(values, dtype=float)
-    edge = max(np.quantile(values, 0.95), 1.5 * mark[1] if mark else 1)
+    ax, values, (name, limit) = axes(), np.asarray(values, dtype=float), mark
+    edge = max(np.quantile(values, 0.95), 1.5 * limit)
     # Bars end at the mark and not around it: none is half this and half that.
-    step = mark[1] / max(1, round(mark[1] * 30 / edge)) if mark else edge / 30
+    step = limit / max(1, round(limit * 30 / edge))
     edges = np.arange(np.ceil(edge / step) + 1) * step + 0.5
-    shown, limit = np.clip(values, edges[0], edges[-1]), mark[1] if mark else np.inf
+    shown = np.clip(values, edges[0], edges[-1])
     ax.hist(shown[values <= limit], edges, color=BLUE)
-    if mark:
-        ax.hist(shown[values > limit], edges, color=ORANGE, hatch="//", edgecolor="white", label="beyond it")
-        ax.axvline(limit + 0.5, color="black", linestyle="--", linewidth=1, label=_plain(mark[0]))
+    ax.hist(shown[values > limit], edges, color=ORANGE, hatch="//", edgecolor="white", label="beyond it")
+    ax.axvline(limit + 0.5, color="black", linestyle="--", linewidth=1, label=name)
     more = f" (last bar: {edges[-2]:,.0f} or more)" if values.max() > edges[-1] else ""
-    return _labelled(ax, label + more, "texts", legend=mark is not None)
+    return _labelled(ax, label + more, "texts")
 
 
 def loss_by_rate(frame: pd.DataFrame, *, marks: Mapping[str, float], label: str, ax: Axes | None = None) -> Axes:
@@ -280,12 +268,12 @@ def parallel(columns: Mapping[str, Sequence[Any]], *, dashed: Sequence[bool], ax
         places.append((at - at.min()) / (np.ptp(at) or 1))
         for place, value in zip(places[-1], values, strict=True):
             if not numbers or place in (0, 1):
-                told = f"{value:.3g}" if numbers else _plain(shorten(value, 18))
-                ax.annotate(told, (x, place), xytext=(4, 3), textcoords="offset points", size=8)
+                told = f"{value:.3g}" if numbers else shorten(value, 18)
+                ax.annotate(told, (x, place), (4, 3), textcoords="offset points", size=8, parse_math=False)
         ax.axvline(x, color=GREY, linewidth=1)
     for i, line in reversed(list(enumerate(np.transpose(places)))):
         look = {"color": BLUE, "linewidth": 1.2} if i else {"color": ORANGE, "linewidth": 3.5}
         ax.plot(line, "--" if dashed[i] else "-", **look)
-    ax.set_xticks(range(len(columns)), [_plain(name) for name in columns])
+    ax.set_xticks(range(len(columns)), list(columns), parse_math=False)
     ax.set_yticks([])
     return ax

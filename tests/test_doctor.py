@@ -1,5 +1,7 @@
 """Facts about what the doctor finds, with control groups made of ordinary files."""
 
+import http.server
+import threading
 import time
 
 import psutil
@@ -152,7 +154,7 @@ def healthy(monkeypatch):
 
 
 def test_a_healthy_machine_has_no_findings_and_says_so_in_a_sentence(healthy):
-    machine = doctor.doctor()
+    machine = doctor.check_machine()
     assert machine.findings == ()
     assert machine.offline is None
     assert machine.summary() == (
@@ -173,27 +175,27 @@ def test_a_healthy_machine_has_no_findings_and_says_so_in_a_sentence(healthy):
 )
 def test_each_shortage_is_a_finding(healthy, name, value, code):
     healthy.setattr(doctor, name, lambda: value)
-    machine = doctor.doctor()
+    machine = doctor.check_machine()
     assert [f.code for f in machine.findings] == [code]
     assert machine.tables()[0][0] == "Findings"
 
 
 def test_a_gpu_that_can_be_used_is_no_finding(healthy):
     healthy.setattr(doctor, "_gpu", lambda: ("CUDA", "Some GPU"))
-    assert doctor.doctor().findings == ()
-    assert doctor.doctor().gpu == "Some GPU"
+    assert doctor.check_machine().findings == ()
+    assert doctor.check_machine().gpu == "Some GPU"
 
 
 @pytest.mark.parametrize(("speedup", "dtype"), [(0.8, "float32"), (1.19, "float32"), (1.21, "bfloat16")])
 def test_bfloat16_has_to_win_by_a_fifth(healthy, speedup, dtype):
     healthy.setattr(doctor, "measured_speed", lambda: (1e11, 9e11, speedup))
-    assert doctor.doctor().fastest_dtype == dtype
+    assert doctor.check_machine().fastest_dtype == dtype
 
 
 def test_told_to_be_offline_nobody_asks_the_hub(healthy):
     healthy.setattr(doctor.constants, "HF_HUB_OFFLINE", True)
     healthy.setattr(doctor, "_ask_hub", lambda *given: pytest.fail("the Hub was asked"))
-    assert doctor.doctor(network=True).offline is True
+    assert doctor.check_machine(network=True).offline is True
 
 
 def test_a_hub_that_never_answers_is_given_up_on(healthy):
@@ -205,7 +207,23 @@ def test_a_hub_that_never_answers_is_given_up_on(healthy):
 
 def test_a_hub_that_answers_is_in_reach(healthy):
     healthy.setattr(doctor, "_ask_hub", lambda answered, limit_s: answered.set())
-    assert doctor.doctor(network=True).offline is False
+    assert doctor.check_machine(network=True).offline is False
+
+
+@pytest.mark.parametrize(("status", "offline"), [(200, False), (403, True)])
+def test_the_hub_is_asked_by_its_own_client(healthy, status, offline):
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *given):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Hub) as server:
+        healthy.setattr(doctor.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert doctor._is_offline(limit_s=5 if not offline else 0.5) is offline
 
 
 def test_the_fastest_dtype_is_measured_once_and_remembered(monkeypatch, tmp_path):
@@ -214,7 +232,9 @@ def test_the_fastest_dtype_is_measured_once_and_remembered(monkeypatch, tmp_path
     for speedup, expected in ((1.5, "bfloat16"), (1.0, "bfloat16")):  # a second, noisier measurement changes nothing
         monkeypatch.setattr("ftkit.doctor.measured_speed", lambda speedup=speedup: (1e9, 1e9, speedup))
         assert ftkit.doctor.fastest_dtype() == expected
-    assert ftkit.doctor.doctor().fastest_dtype == ftkit.doctor.fastest_dtype() == "float32", "but the doctor asks anew"
+    assert ftkit.doctor.check_machine().fastest_dtype == ftkit.doctor.fastest_dtype() == "float32", (
+        "but the doctor asks anew"
+    )
 
 
 def test_where_nothing_can_be_remembered_it_is_measured_each_time(monkeypatch, tmp_path):

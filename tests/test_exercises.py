@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from ftkit import exercises
-from ftkit.exercises import Criterion, Exercise, Grade, Least, exercise
+from ftkit.exercises import Criterion, Exercise, Grade, exercise
 from ftkit.plan import Plan
 from ftkit.training import fit
 
@@ -40,7 +40,7 @@ def breaks(run):
 
 def made(*criteria, **changes):
     given = {"question": "Move the head.", "hints": ("Look.", "Look again."), "solution_code": "\nrun = 1 < 2\n"}
-    return Exercise(lesson="77", criteria=criteria, **{**given, "least": Least(n_parameters=1), **changes})
+    return Exercise(lesson="77", criteria=criteria, **{**given, "least": {}, **changes})
 
 
 def test_a_run_that_has_everything_passes():
@@ -67,9 +67,9 @@ def test_a_typed_number_is_no_run(given):
 @pytest.mark.parametrize(
     ("least", "word"),
     [
-        (Least(n_parameters=1, n_train=61), "training rows"),
-        (Least(n_parameters=1, n_steps=5), "optimizer steps"),
-        (Least(), "parameters in its encoder"),
+        ({"training rows": 61}, "60 training rows, and needs 61 or more"),
+        ({"training rows": 60, "optimizer steps": 5}, "This run has 4 optimizer steps, and needs 5 or more"),
+        ({"parameters in its encoder": 1_000_000}, "parameters in its encoder, and needs 1,000,000 or more"),
     ],
 )
 def test_a_smoke_run_is_not_graded_and_is_told_why(least, word):
@@ -79,7 +79,7 @@ def test_a_smoke_run_is_not_graded_and_is_told_why(least, word):
 
 
 def test_a_run_of_exactly_the_least_size_is_graded():
-    assert made(head_moved, least=Least(n_train=60, n_steps=4, n_parameters=1)).check(run()).passed
+    assert made(head_moved, least={"training rows": 60, "optimizer steps": 4}).check(run()).passed
     assert run().n_steps == 4
 
 
@@ -110,8 +110,8 @@ def test_a_solution_is_shown_as_code_and_escaped():
 
 
 def test_a_question_shows_itself_and_what_the_check_takes():
-    shown = repr(made(head_moved, least=Least(n_train=1000, n_steps=50)))
-    assert "Move the head." in shown and "1,000 training rows" in shown and "50 steps" in shown
+    shown = repr(made(head_moved, least={"training rows": 1000, "optimizer steps": 50}))
+    assert "Move the head." in shown and "1,000 training rows" in shown and "50 optimizer steps" in shown
     assert "run = " not in shown, "the solution is not given away"
 
 
@@ -130,7 +130,7 @@ def test_outside_a_clone_an_exercise_says_that_it_needs_one(monkeypatch, tmp_pat
 def test_each_lessons_exercise_can_be_asked_for_anew(lesson):
     first = exercise(lesson)
     assert first.lesson == lesson and first.question and first.hints and first.criteria
-    assert first.least.n_train and first.least.n_steps
+    assert first.least.keys() == exercises.sizes(run()).keys() and first.least["parameters in its encoder"] == 1_000_000
     first.hint()
     assert exercise(lesson).hint().summary().startswith("Hint 1 of")
     compile(first.solution().code, f"lesson {lesson}", "exec")

@@ -20,7 +20,7 @@ TRIED = {NAME: ["head", NAME, "head"], "lr": [1e-5, 1e-4, 1e-3], "score": [0.5, 
 
 DRAWN = {
     "bars": lambda **k: plots.bars([NAME, "b"], [1, 2], label=NAME, **k),
-    "intervals": lambda **k: plots.intervals([NAME, "b"], [1, 2], [0, 1], [2, 3], label=NAME, reference=0, **k),
+    "intervals": lambda **k: plots.intervals([NAME, "b"], [[1, 0, 2], [2, 1, 3]], label=NAME, reference=0, **k),
     "history": lambda **k: plots.history(HISTORY, best_epoch=1, **k),
     "layers": lambda **k: plots.layers([NAME, "head"], [1_000_000, 51], [False, True], **k),
     "loss_by_rate": lambda **k: plots.loss_by_rate(RATES, marks={"lost": 1e-2}, label="lr", **k),
@@ -32,8 +32,8 @@ def test_drawing_never_imports_pyplot():
     code = (
         "import sys; from ftkit import display, plots\n"
         "assert 'matplotlib' not in sys.modules, 'matplotlib came with the import'\n"
-        "display.figure_png(plots.bars(['a'], [1], label='x').figure)\n"
-        "plots.layers(['a'], [1], [True]); plots.intervals(['a'], [1], [0], [2], label='x')\n"
+        "display.figure_html(plots.bars(['a'], [1], label='x').figure, 'One bar.')\n"
+        "plots.layers(['a'], [1], [True]); plots.intervals(['a'], [[1, 0, 2]], label='x')\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -52,7 +52,7 @@ def test_given_axes_are_used_and_new_ones_made_otherwise(name):
 @pytest.mark.parametrize("name", ["bars", "intervals", "layers"])
 def test_a_dollar_in_a_name_is_a_dollar(name):
     ax = DRAWN[name]()
-    assert display.figure_png(ax.figure).startswith(b"\x89PNG")
+    assert "data:image/png;base64,iVBORw0KGgo" in display.figure_html(ax.figure, "It can be drawn.")
     texts = [*ax.get_yticklabels(), ax.xaxis.label]
     assert any("$" in t.get_text() for t in texts)
     for text in texts:
@@ -85,7 +85,7 @@ def test_training_and_validation_loss_differ_by_more_than_colour():
 
 
 def test_an_interval_spans_from_its_low_end_to_its_high_end():
-    ax = plots.intervals(["a"], [1.5], [1.0], [2.5], label="x", reference=0)
+    ax = plots.intervals(["a"], np.array([[1.5, 1.0, 2.5]]), label="x", reference=0)
     (line,) = ax.collections[0].get_segments()
     assert line[:, 0].tolist() == [1.0, 2.5]
     assert ax.texts[0].get_text() == "1.5"
@@ -116,7 +116,7 @@ def test_parallel_scales_run_from_the_smallest_to_the_largest():
 
 def test_parallel_scales_hold_one_value_whatever_there_is_and_a_dollar_is_a_dollar():
     ax = plots.parallel({NAME: [None, NAME], "n": [2, 2], "on": [True, False]}, dashed=[False, False])
-    assert display.figure_png(ax.figure).startswith(b"\x89PNG")
+    assert "data:image/png;base64,iVBORw0KGgo" in display.figure_html(ax.figure, "It can be drawn.")
     assert {"None", "2", "True", "False"} <= {t.get_text() for t in ax.texts}
     for text in [*ax.texts, *ax.get_xticklabels()]:
         assert not text._preprocess_math(text.get_text())[1], text.get_text()

@@ -12,7 +12,6 @@ import shutil
 import threading
 import time
 import timeit
-import urllib.request
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, get_session
 
 from ftkit import __version__
 from ftkit.display import Record, fact, size
@@ -28,8 +27,8 @@ from ftkit.doctor.limits import cpu_quota, give_back_memory, memory_bytes, n_cor
 from ftkit.findings import Finding
 from ftkit.sources import cache_root
 
-__all__ = ["Machine", "doctor", "fastest_dtype", "give_back_memory", "memory_bytes", "n_threads", "peak_rss_bytes"]
-__all__ += ["rss_bytes", "versions"]
+__all__ = ["Machine", "check_machine", "fastest_dtype", "give_back_memory", "memory_bytes", "n_threads"]
+__all__ += ["peak_rss_bytes", "rss_bytes", "versions"]
 
 PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub", "datasets", "numpy", "scikit-learn")
 
@@ -91,7 +90,7 @@ class Machine(Record):
         return [*self.found("Code", "Finding", "Here"), facts, ("Versions", of_packages)]
 
 
-def doctor(*, network: bool = False) -> Machine:
+def check_machine(*, network: bool = False) -> Machine:
     """Look at this machine, and measure it for about a second.
 
     Parameters
@@ -101,7 +100,7 @@ def doctor(*, network: bool = False) -> Machine:
 
     Examples
     --------
-    >>> doctor().fastest_dtype in ("float32", "bfloat16")
+    >>> check_machine().fastest_dtype in ("float32", "bfloat16")
     True
     """
     float32, bfloat16, speedup = measured_speed()
@@ -117,7 +116,7 @@ def doctor(*, network: bool = False) -> Machine:
     is_ = {"system": f"{platform.system()} {platform.machine()}", "versions": versions(), "gpu": gpu, "findings": found}
     has = {"memory_limit_bytes": limit, "memory_available_bytes": available, "disk_free_bytes": free, "n_cores": cores}
     does = {"float32_flops": float32, "bfloat16_flops": bfloat16, "autocast_speedup": speedup}
-    offline = _is_offline() if network else constants.HF_HUB_OFFLINE or None
+    offline = constants.HF_HUB_OFFLINE or (_is_offline() if network else None)
     return Machine(**is_, **has, **does, n_threads=n_threads(), offline=offline, fastest_dtype=_remember(speedup))
 
 
@@ -149,7 +148,7 @@ def fastest_dtype() -> str:
     """Return the number format in which this machine trains faster: measured once, then remembered in the cache.
 
     It stays the same for this processor, number of threads and version of torch, so that equal plans give equal
-    weights tomorrow, too. `doctor()` measures it anew.
+    weights tomorrow, too. `check_machine()` measures it anew.
     """
     with contextlib.suppress(OSError):
         return json.loads(_remembered().read_text(encoding="utf-8"))
@@ -197,8 +196,6 @@ def _gpu() -> tuple[str | None, str | None]:
 
 
 def _is_offline(limit_s: float = 2.0) -> bool:
-    if constants.HF_HUB_OFFLINE:
-        return True
     answered = threading.Event()
     # A thread of its own, as looking up a name can hang for longer than any timeout that can be given.
     threading.Thread(target=_ask_hub, args=(answered, limit_s), daemon=True).start()
@@ -206,7 +203,6 @@ def _is_offline(limit_s: float = 2.0) -> bool:
 
 
 def _ask_hub(answered: threading.Event, limit_s: float) -> None:
-    with contextlib.suppress(OSError, ValueError):  # no answer is the answer
-        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-        with urllib.request.urlopen(request, timeout=limit_s):
-            answered.set()
+    with contextlib.suppress(Exception):  # no answer is the answer
+        get_session().head(constants.ENDPOINT, timeout=limit_s).raise_for_status()
+        answered.set()

@@ -87,16 +87,14 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield this process's control group and all above it, in both versions: a limit on any of them holds."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
-        if number != "0" and controller not in controllers.split(","):
-            continue
-        # Inside a container the path may be the host's: the folders that do not exist have no limit to read.
-        below = Path(path.strip("/"))
-        for mount in ("", "unified") if number == "0" else (controllers, controller):
-            yield from (root / "sys/fs/cgroup" / mount / folder for folder in (below, *below.parents))
+        mounts = ("", "unified") if number == "0" else (controllers, controller)
+        if number == "0" or controller in controllers.split(","):
+            # Inside a container the path may be the host's: the folders that do not exist have no limit to read.
+            below = Path(path.strip("/"))
+            yield from (root / "sys/fs/cgroup" / mount / up for mount in mounts for up in (below, *below.parents))
 
 
 def _text(path: Path) -> str:
-    try:
+    with contextlib.suppress(OSError):
         return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
+    return ""

@@ -129,7 +129,7 @@ class Comparison(Record):
     def picture(self) -> Picture:
         changes = 100 * np.array([(self.difference(metric), *self.interval(metric)) for metric in METRICS])
         label = f"change from {self.before.name} to {self.after.name} (points)"
-        ax = plots.intervals(list(METRICS.values()), *changes.T, label=label, reference=0)
+        ax = plots.intervals(list(METRICS.values()), changes, label=label, reference=0)
         _, low, high = changes[0]
         return ax.figure, f"The change in accuracy lies between {low:+.1f} and {high:+.1f} points; zero is no change."
 
@@ -186,7 +186,7 @@ class Scoreboard(Record):
 
     def picture(self) -> Picture:
         shares = 100 * np.array([(e.accuracy, *e.interval()) for e in self.evaluations])
-        ax = plots.intervals([e.name for e in self.evaluations], *shares.T, label="accuracy (%) with its 95% interval")
+        ax = plots.intervals([e.name for e in self.evaluations], shares, label="accuracy (%) with its 95% interval")
         told = "; ".join(f"{e.name} {percent(e.accuracy)}" for e in self.evaluations)
         return ax.figure, f"Accuracy with intervals: {told}."
 

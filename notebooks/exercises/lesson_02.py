@@ -7,7 +7,7 @@ from ftkit.checks.checked import FEW_ROWS
 from ftkit.data import data_sets, load_data, near_duplicates
 from ftkit.display import count, percent, points
 from ftkit.evaluation import evaluate
-from ftkit.exercises import Criterion, Exercise, Least
+from ftkit.exercises import Criterion, Exercise
 from ftkit.record import Run
 from ftkit.report import BETTER, compare
 
@@ -95,5 +95,5 @@ EXERCISE = Exercise(
     hints=HINTS,
     solution_code=SOLUTION,
     criteria=(groups_are_whole, few_twins, enough_rows, better_than_the_largest_class),
-    least=Least(n_train=300, n_steps=20),
+    least={"training rows": 300, "optimizer steps": 20, "parameters in its encoder": 1_000_000},
 )

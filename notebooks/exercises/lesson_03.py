@@ -7,7 +7,7 @@ from ftkit.checks import read_curve
 from ftkit.checks.curves import ERRATIC, TOO_SHORT, UNDER
 from ftkit.display import points
 from ftkit.evaluation import Predictor, evaluate
-from ftkit.exercises import Criterion, Exercise, Least
+from ftkit.exercises import Criterion, Exercise
 from ftkit.record import Run
 from ftkit.report import BETTER, Comparison, compare
 
@@ -85,5 +85,5 @@ EXERCISE = Exercise(
     hints=HINTS,
     solution_code=SOLUTION,
     criteria=(was_tuned, curve_is_in_order, beats_tfidf, is_above_the_probe),
-    least=Least(n_train=400, n_steps=30),
+    least={"training rows": 400, "optimizer steps": 30, "parameters in its encoder": 1_000_000},
 )

@@ -7,7 +7,7 @@ from ftkit.data import load_data
 from ftkit.display import count, percent
 from ftkit.drift import freeze_proof
 from ftkit.evaluation import evaluate
-from ftkit.exercises import Criterion, Exercise, Least
+from ftkit.exercises import Criterion, Exercise
 from ftkit.record import Run
 
 MOST_WEIGHTS = 4_000_000
@@ -71,5 +71,5 @@ data = ft.load_data("health/diagnoses", per_class=40)
 run = ft.fit(base, data, ft.Plan(train="top 2", lr=3e-4, epochs=5, start="probe", keep="last"))
 """,
     criteria=(few_weights_moved, lower_part_stood_still, more_than_the_probe),
-    least=Least(n_train=400, n_steps=30),
+    least={"training rows": 400, "optimizer steps": 30, "parameters in its encoder": 1_000_000},
 )

@@ -6,7 +6,7 @@ from ftkit import baseline
 from ftkit.display import percent
 from ftkit.drift import freeze_proof, what_moved
 from ftkit.evaluation import evaluate
-from ftkit.exercises import Criterion, Exercise, Least
+from ftkit.exercises import Criterion, Exercise
 from ftkit.record import Run
 
 #: A tenth of one percent of a token's attention is far above rounding, and far below what one epoch of a block does.
@@ -86,5 +86,5 @@ EXERCISE = Exercise(
     hints=HINTS,
     solution_code=SOLUTION,
     criteria=(last_block_stood_still, last_block_looks_elsewhere, proof_holds, gets_more_right_than_the_probe),
-    least=Least(n_train=1000, n_steps=30),
+    least={"training rows": 1000, "optimizer steps": 30, "parameters in its encoder": 1_000_000},
 )

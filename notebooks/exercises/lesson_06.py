@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftkit.checks import read_curve
-from ftkit.exercises import Criterion, Exercise, Least, module
+from ftkit.exercises import Criterion, Exercise, module
 from ftkit.record import Run
 from ftkit.search import rate_range
 
@@ -75,5 +75,5 @@ EXERCISE = Exercise(
         module("04").more_than_the_probe,
         test_was_left_alone,
     ),
-    least=Least(n_train=400, n_steps=30),
+    least={"training rows": 400, "optimizer steps": 30, "parameters in its encoder": 1_000_000},
 )

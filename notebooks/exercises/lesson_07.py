@@ -9,7 +9,7 @@ import numpy as np
 
 from ftkit import methods
 from ftkit.display import count
-from ftkit.exercises import Criterion, Exercise, Least, module
+from ftkit.exercises import Criterion, Exercise, module
 from ftkit.record import Run
 
 MOST_WEIGHTS = 60_000
@@ -70,5 +70,5 @@ EXERCISE = Exercise(
     hints=HINTS,
     solution_code=SOLUTION,
     criteria=(few_weights_moved, can_be_folded_back, module("04").more_than_the_probe),
-    least=Least(n_train=400, n_steps=30),
+    least={"training rows": 400, "optimizer steps": 30, "parameters in its encoder": 1_000_000},
 )

@@ -10,7 +10,7 @@ from ftkit.baseline import probe, tfidf
 from ftkit.data import load_data
 from ftkit.display import points
 from ftkit.evaluation import evaluate
-from ftkit.exercises import Criterion, Exercise, Least, module
+from ftkit.exercises import Criterion, Exercise, module
 from ftkit.record import Run
 from ftkit.report import BETTER, WORSE, compare
 
@@ -88,5 +88,5 @@ EXERCISE = Exercise(
         nothing_known_to_be_lost,
         module("06").test_was_left_alone,
     ),
-    least=Least(n_train=400, n_steps=30),
+    least={"training rows": 400, "optimizer steps": 30, "parameters in its encoder": 1_000_000},
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from ftkit import bundle, record
 from ftkit.display import size
-from ftkit.exercises import Criterion, Exercise, Least, module
+from ftkit.exercises import Criterion, Exercise, module
 from ftkit.record import Run
 
 MOST_BYTES = 500_000
@@ -56,5 +56,5 @@ EXERCISE = Exercise(
     hints=HINTS,
     solution_code=SOLUTION,
     criteria=(small_when_saved, the_same_when_read_back, module("04").more_than_the_probe),
-    least=Least(n_train=400, n_steps=30),
+    least={"training rows": 400, "optimizer steps": 30, "parameters in its encoder": 1_000_000},
 )

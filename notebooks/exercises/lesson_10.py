@@ -7,7 +7,7 @@ from ftkit.checks import check_baselines
 from ftkit.data import data_sets, near_duplicates
 from ftkit.display import percent
 from ftkit.evaluation import evaluate
-from ftkit.exercises import Criterion, Exercise, Least
+from ftkit.exercises import Criterion, Exercise
 from ftkit.record import Run
 
 #: More near-copies of train among the rows of valid than this are a leak.
@@ -83,5 +83,5 @@ EXERCISE = Exercise(
     hints=HINTS,
     solution_code=SOLUTION,
     criteria=(a_file_of_ones_own, no_copies_across, worth_it),
-    least=Least(n_train=140, n_steps=10),
+    least={"training rows": 140, "optimizer steps": 10, "parameters in its encoder": 1_000_000},
 )
