@@ -77,20 +77,17 @@ class Prefix(Record):
 
         All are padded to one length, and their number filled up to `ROWS`: the shape decides the last bits.
         """
-        device = next(encoder.parameters()).device
-        batch = self.base.batch([*ids, *[ids[0]] * (ROWS - len(ids))], self.length(len(ids[0])))
+        base, device = self.base, next(encoder.parameters()).device
+        batch = base.batch([*ids, *[ids[0]] * (ROWS - len(ids))], self.length(len(ids[0])))
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
             encoder.eval()
-            if self.pooled:
-                found = pool(encoder, batch, self.base.pooling)[:, None]
-            else:
-                found = up_to(encoder, self.depth, batch)
+            found = pool(encoder, batch, base.pooling)[:, None] if self.pooled else up_to(encoder, self.depth, batch)
         with np.errstate(over="ignore"):
             found = found.float().cpu().numpy().astype(self.stored)
         if np.isfinite(found).all():
             return [found[i, : 1 if self.pooled else len(tokens)] for i, tokens in enumerate(ids)]
-        raise FtkitError("FT060", f"what {self.base.name} makes of a text does not fit into {self.stored.__name__}.")
+        raise FtkitError("FT060", f"what {base.name} makes of a text does not fit into {self.stored.__name__}.")
 
 
 class Activations(Record):
@@ -125,15 +122,15 @@ class Activations(Record):
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """Return rows as a batch for `Classifier`: `vectors`, or padded `hidden` with its mask and depth."""
-        places = self.entries[["start", "length"]][rows].tolist()
-        parts = [self.numbers[start : start + length] for start, length in places]
+        starts, lengths = (self.entries[field][rows] for field in ("start", "length"))
+        parts = [self.numbers[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+        kept = np.concatenate(parts, dtype=np.float32)
         if self.prefix.pooled:
-            return {"vectors": torch.from_numpy(np.concatenate(parts).astype(np.float32))}
-        length = self.prefix.base.padded(max(map(len, parts)))
-        hidden = np.zeros((len(rows), length, self.prefix.base.hidden_size), dtype=np.float32)
-        mask = torch.zeros((len(rows), length), dtype=torch.int64)
-        for row, part in enumerate(parts):
-            hidden[row, : len(part)], mask[row, : len(part)] = part, 1
+            return {"vectors": torch.from_numpy(kept)}
+        real = np.arange(self.prefix.base.padded(lengths.max())) < lengths[:, None]
+        hidden = np.zeros((*real.shape, kept.shape[1]), dtype=np.float32)
+        hidden[real] = kept
+        mask = torch.from_numpy(real).long()
         return {"hidden": torch.from_numpy(hidden), "attention_mask": mask, "depth": self.prefix.depth}
 
 

@@ -66,7 +66,6 @@ def up_to(encoder: nn.Module, depth: int, batch: Mapping[str, torch.Tensor]) -> 
     def catch(hidden: torch.Tensor, *args: Any, **named: Any) -> None:
         raise _Reached(hidden)
 
-    encoder.eval()
     name, blocks = blocks_of(encoder)
     end = copy.copy(blocks[min(depth, len(blocks) - 1)])  # a block's copy: some encoders ask what kind theirs are
     end.forward = catch

@@ -7,7 +7,7 @@ import numbers
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from ftkit import methods
 from ftkit.display import Picture, Record, Tables, count
@@ -17,18 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ftkit.plan import Plan
-
-
-_CHOICES = {
-    "tensors": ("all", "bias", "norm"),
-    "method": methods.METHODS,
-    "start": ("zero", "probe"),
-    "schedule": ("linear", "cosine", "constant"),
-    "keep": ("best", "last"),
-    "monitor": ("accuracy", "macro_f1", "loss"),
-    "class_weight": (None, "balanced"),
-    "dtype": ("float32", "bfloat16", "auto"),
-} | dict.fromkeys(("gradual", "compile", "cache"), (False, True))
 
 
 def _between(low: float, high: float) -> tuple[type, Callable, str]:
@@ -57,20 +45,19 @@ def checked(plan: Plan) -> dict[str, Any]:
     FtkitError
         FT050, naming the first field that is out of range.
     """
-    train = plan.train
-    if not isinstance(train, str):
-        if not isinstance(train, Sequence) or not all(isinstance(name, str) for name in train):
-            raise _wrong("train", train, "the name of a group, such as 'head', or a sequence of names")
-        train = tuple(train)
-    if not train:
-        raise _wrong("train", train, "at least one group, such as 'head'; with none nothing can learn")
+    train = plan.train if isinstance(plan.train, str | Sequence) else ()
+    if not train or not all(isinstance(name, str) for name in train):
+        raise _wrong("train", plan.train, "a group, such as 'head', or a sequence of them; with none nothing can learn")
     if not isinstance(plan.rates, Mapping):
         raise _wrong("rates", plan.rates, "a mapping of group names to learning rates")
     # A number out of numpy would not go into JSON, so plain ones are stored.
     given = {name: getattr(plan, name) for name in _NUMBERS if name != "patience" or plan.patience is not None}
     plain = {name: _plain(name, value, *_NUMBERS[name]) for name, value in given.items()}
     rates = {group: _plain(f"rates[{group!r}]", rate, *_RATE) for group, rate in plan.rates.items()}
-    for name, choices in _CHOICES.items():
+    kinds = get_type_hints(type(plan))
+    allowed = {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
+    allowed |= {name: (False, True) for name, kind in kinds.items() if kind is bool} | {"method": methods.METHODS}
+    for name, choices in allowed.items():
         value = getattr(plan, name)
         if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
             raise _wrong(name, value, f"one of {', '.join(map(repr, choices))}")
@@ -81,6 +68,7 @@ def checked(plan: Plan) -> dict[str, Any]:
         default = getattr(type(plan), name)
         if getattr(plan, name) != default and name not in (method.uses if method else ()):
             raise _wrong(name, getattr(plan, name), f"{default}, the default, as method {plan.method!r} has no {name}")
+    train = train if isinstance(train, str) else tuple(train)
     return plain | {"train": train, "rates": MappingProxyType(rates)}
 
 
@@ -138,8 +126,8 @@ class Preview(Record):
     def tables(self) -> Tables:
         import pandas as pd
 
-        stages = {epoch: self.plan.stage(list(self.sizes), epoch) for epoch in range(self.plan.epochs, 0, -1)}
-        first, rows = {g: epoch for epoch, groups in stages.items() for g in groups}, []
+        epochs, rows = range(self.plan.epochs, 0, -1), []
+        first = {g: epoch for epoch in epochs for g in self.plan.stage(list(self.sizes), epoch)}
         for g, n in self.sizes.items():
             state, rate = ("trains", f"{self.rates[g]:g}") if self.moving[g] else ("frozen", "")
             rows.append((g, state, count(n), count(self.moving[g]), rate, first.get(g, "")))
