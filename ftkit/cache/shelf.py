@@ -1,5 +1,6 @@
 """Activations on disk: one file of numbers that only grows and is mapped, and an index that is written last."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -59,8 +60,8 @@ def checked(prefix: "Prefix", keys: np.ndarray) -> np.ndarray:
 
 
 def _cut(prefix: "Prefix", entries: np.ndarray) -> None:
-    """Drop what was written behind the last entry."""
-    with (prefix.folder / "numbers").open("ab") as file:
+    """Drop what was written behind the last entry; where that is mapped, Windows does not let go of it until later."""
+    with contextlib.suppress(OSError), (prefix.folder / "numbers").open("ab") as file:
         file.truncate(numbers(prefix, entries).nbytes)
 
 
