@@ -142,10 +142,9 @@ def probe_weights(model: Any, data: Splits) -> tuple[np.ndarray, np.ndarray]:
     """
     if data.kind == "multiple":
         # A label that no row of train has, or every row, teaches no direction: its answer is the same for any text.
-        heads = [
-            (h.coef_[0], h.intercept_[0]) if hasattr(h, "coef_") else (np.zeros(h.n_features_in_), 20.0 * h.y_[0] - 10)
-                 for h in model.estimators_]  # fmt: skip
-        return np.stack([weight for weight, _ in heads]), np.array([bias for _, bias in heads])
+        weight = [h.coef_[0] if hasattr(h, "coef_") else np.zeros(h.n_features_in_) for h in model.estimators_]
+        bias = [h.intercept_[0] if hasattr(h, "coef_") else 20.0 * h.y_[0] - 10 for h in model.estimators_]
+        return np.stack(weight), np.array(bias)
     weight = np.zeros((len(data.label_names), model.coef_.shape[1]))
     bias = np.full(len(data.label_names), min(0.0, model.intercept_.min()) - 5.0)
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes: the second's logit against the first's
@@ -160,21 +159,18 @@ def fit_logistic(train: Any, valid: Any, data: Splits, before_fit: Callable | No
 
     `before_fit` is called before each of the fits, and may end them by raising.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn import exceptions, linear_model, multiclass
 
     best: tuple = ()
     # Each fit of a single model starts from the one before, which is faster.
-    one = LogisticRegression(max_iter=300, warm_start=True)
-    model = OneVsRestClassifier(one) if data.kind == "multiple" else one
+    one = linear_model.LogisticRegression(max_iter=300, warm_start=True)
+    model = multiclass.OneVsRestClassifier(one) if data.kind == "multiple" else one
     for strength in STRENGTHS:
         if before_fit:
             before_fit()
         one.set_params(C=strength)
-        with warnings.catch_warnings():
-            # A weak penalty may not converge within the limit; then it is judged on valid as it stands.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        # A weak penalty may not converge within the limit; then it is judged on valid as it stands.
+        with warnings.catch_warnings(action="ignore", category=exceptions.ConvergenceWarning):
             warnings.filterwarnings("ignore", "Label", UserWarning)  # one that no train row has, or every one
             model.fit(train, data.train.labels)
         score = Evaluation(name="tried", proba=answered(model, valid, data)[None], rows=data.valid).accuracy
@@ -185,11 +181,8 @@ def fit_logistic(train: Any, valid: Any, data: Splits, before_fit: Callable | No
 
 def answered(model: Any, features: Any, data: Splits) -> np.ndarray:
     """Return probabilities of shape (n, n_classes); classes without a row in `train` get zero."""
-    given = model.predict_proba(features)
-    if data.kind == "multiple":
-        return given
-    proba = np.zeros((given.shape[0], len(data.label_names)))
-    proba[:, model.classes_] = given
+    proba = np.zeros((features.shape[0], len(data.label_names)))
+    proba[:, model.classes_] = model.predict_proba(features)
     return proba
 
 

@@ -19,7 +19,6 @@ from ftkit.display import Picture, Record, percent
 
 #: Metrics of an `Evaluation`: attribute and name.
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
-N_RESAMPLES = 2000
 
 
 class Predictor(Protocol):
@@ -167,9 +166,9 @@ def _macro_f1(sums: np.ndarray) -> np.ndarray:
 
 
 def resample_weights(n_units: int) -> np.ndarray:
-    """Return how often each unit is drawn in each bootstrap resample, shape (N_RESAMPLES, n_units), float32."""
+    """Return how often each unit is drawn in each of 2,000 bootstrap resamples, shape (2000, n_units), float32."""
     rng = np.random.default_rng(0)
-    return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=N_RESAMPLES).astype(np.float32)
+    return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=2000).astype(np.float32)
 
 
 def interval_of(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -6,7 +6,7 @@ zeros and ones for multiple.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,13 +41,11 @@ class Classifier(torch.nn.Module):
 
     def forward(self, batch: Mapping[str, Any]) -> torch.Tensor:
         """Return logits of shape (batch, n_classes), of token ids, or of what `cache` keeps of a text."""
-        if "vectors" in batch:
-            vectors = batch["vectors"]
-        elif "hidden" in batch:
-            upper, mask = above(self.encoder, batch["depth"]), batch["attention_mask"]
-            vectors = pool(upper, {"inputs_embeds": batch["hidden"], "attention_mask": mask}, self.pooling)
-        else:
-            vectors = pool(self.encoder, batch, self.pooling)
+        encoder = self.encoder
+        if "hidden" in batch:
+            encoder = above(encoder, batch["depth"])
+            batch = {"inputs_embeds": batch["hidden"], "attention_mask": batch["attention_mask"]}
+        vectors = batch["vectors"] if "vectors" in batch else pool(encoder, batch, self.pooling)
         return self.head(self.dropout(vectors))
 
 
@@ -136,14 +134,11 @@ def class_weights(labels: np.ndarray, n_classes: int, kind: str) -> np.ndarray:
 
 
 def logits_of(
-    model: Classifier, base: Base, ids: Sequence[Sequence[int]], batch_size: int = 64,
-    before_batch: Callable[[], None] | None = None, batch_of: Callable[[Sequence[int]], Mapping] | None = None,
-    turn: tuple[int, int] = (0, 1),
-) -> np.ndarray:  # fmt: skip
+    model: Classifier, base: Base, ids: Sequence[Sequence[int]], batch_size: int = 64, **how: Any
+) -> np.ndarray:
     """Return the logits of tokenized texts, shape (n, n_classes), in evaluation mode and without gradients.
 
-    `batch_of` makes the batch of some row numbers, where it is not made of their tokens. Of several processes each
-    computes every n-th batch: `turn` is its own number and n, and the other rows are zeros.
+    What else `in_batches` takes is passed on: `before_batch`, `batch_of` where a batch is not made of tokens, `turn`.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -152,4 +147,4 @@ def logits_of(
         return model({k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()})
 
     with torch.no_grad():  # not inference mode: a model dealt out over processes could not be trained after it
-        return in_batches(base, ids, logits, model.head.out_features, batch_size, before_batch, batch_of, turn)
+        return in_batches(base, ids, logits, model.head.out_features, batch_size, **how)

@@ -5,6 +5,7 @@ and in every sweep. So they are asked once a text. What they answer depends on t
 alone, not on who asked first: texts are always computed in batches of one shape, alone with others of their length.
 """
 
+import contextlib
 import hashlib
 import os
 import time
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from ftkit.cache.parts import above, blocks_of, digest, up_to
-from ftkit.cache.shelf import ENTRY, ROWS, Shelf, make_room
+from ftkit.cache.shelf import ROWS, checked, index, make_room, numbers, write
 from ftkit.display import Record
 from ftkit.findings import FtkitError
 from ftkit.pretrained import Base, pool
@@ -50,7 +51,7 @@ class Prefix(Record):
         """Where its activations lie: named after the weights, their configuration, the dtype and the versions."""
         parts = [digest(self.base.encoder, self.depth), self.base.encoder.config.to_json_string(use_diff=False)]
         parts += [self.base.pooling if self.pooled else "tokens", str(self.depth), self.dtype]
-        parts += [metadata.version("torch"), metadata.version("transformers"), "tables"]  # what lies beside the numbers
+        parts += [metadata.version("torch"), metadata.version("transformers"), "index"]  # what lies beside the numbers
         name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
         return cache_root() / "activations" / f"{self.base.encoder.config.model_type}-{self.depth}-{name}"
 
@@ -63,71 +64,81 @@ class Prefix(Record):
         """Return the length that a text is padded to; it does not depend on where a base cuts its texts."""
         return self.base.padded(n_tokens, getattr(self.base.encoder.config, "max_position_embeddings", None) or 1 << 30)
 
+    def n_rows(self, ids: Sequence[Sequence[int]]) -> int:
+        """Return how many vectors are kept of tokenized texts."""
+        return len(ids) if self.pooled else sum(map(len, ids))
+
     def n_bytes(self, ids: Sequence[Sequence[int]]) -> int:
         """Return what tokenized texts take on disk."""
-        return (len(ids) if self.pooled else sum(map(len, ids))) * self.base.hidden_size * self.stored(0).nbytes
+        return self.n_rows(ids) * self.base.hidden_size * self.stored(0).nbytes
 
     def compute(self, ids: Sequence[Sequence[int]], encoder: torch.nn.Module) -> list[np.ndarray]:
         """Return what at most `ROWS` texts of like length are kept as: each (tokens, hidden), or (1, hidden) if pooled.
 
         All are padded to one length, and their number filled up to `ROWS`: the shape decides the last bits.
         """
-        device = next(encoder.parameters()).device
-        batch = self.base.batch([*ids, *[ids[0]] * (ROWS - len(ids))], self.length(len(ids[0])))
+        base, device = self.base, next(encoder.parameters()).device
+        batch = base.batch([*ids, *[ids[0]] * (ROWS - len(ids))], self.length(len(ids[0])))
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
             encoder.eval()
-            if self.pooled:
-                found = pool(encoder, batch, self.base.pooling)[:, None]
-            else:
-                found = up_to(encoder, self.depth, batch)
+            found = pool(encoder, batch, base.pooling)[:, None] if self.pooled else up_to(encoder, self.depth, batch)
         with np.errstate(over="ignore"):
             found = found.float().cpu().numpy().astype(self.stored)
         if np.isfinite(found).all():
             return [found[i, : 1 if self.pooled else len(tokens)] for i, tokens in enumerate(ids)]
-        raise FtkitError("FT060", f"what {self.base.name} makes of a text does not fit into {self.stored.__name__}.")
+        raise FtkitError("FT060", f"what {base.name} makes of a text does not fit into {self.stored.__name__}.")
 
 
-class Activations:
+class Activations(Record):
     """The activations of some texts, in their order, mapped from disk.
 
-    Attributes
+    Parameters
     ----------
     prefix : Prefix
+    numbers : numpy.ndarray, shape (rows, hidden_size)
+        All numbers of the prefix, mapped.
+    entries : numpy.ndarray of `ENTRY`, shape (n,)
+        Where each text lies among them.
     n_built, built_s : int, float
         How many texts were computed for this, and the seconds that took; the others lay there.
-    text_s : float
-        Seconds a text takes to compute, measured when it was.
-    digest : str
-        The sha256 of everything that is mapped: equal for equal texts, whoever computed them.
     """
 
-    def __init__(self, shelf: Shelf, numbers: np.ndarray) -> None:
-        self.prefix, self.text_s, self._files = shelf.prefix, shelf.text_s, shelf.files
-        self._file, self._place = shelf.file[numbers], shelf.place[numbers]
-        self.digest = hashlib.sha256(self._place["key"].tobytes() + self._place["crc"].tobytes()).hexdigest()
-        self.n_built, self.built_s = 0, 0.0
+    prefix: Prefix
+    numbers: np.ndarray
+    entries: np.ndarray
+    n_built: int
+    built_s: float
+
+    @property
+    def text_s(self) -> float:
+        """Seconds that a text takes to compute, measured when it was."""
+        return float(self.entries["took_s"].mean())
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of everything that is mapped: equal for equal texts, whoever computed them."""
+        return hashlib.sha256(self.entries["key"].tobytes() + self.entries["crc"].tobytes()).hexdigest()
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """Return rows as a batch for `Classifier`: `vectors`, or padded `hidden` with its mask and depth."""
-        parts = []
-        for i in rows:
-            _, start, length, _ = self._place[i].tolist()
-            parts.append(self._files[self._file[i]][start : start + length])
+        starts, lengths = (self.entries[field][rows] for field in ("start", "length"))
+        parts = [self.numbers[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+        kept = np.concatenate(parts, dtype=np.float32)
         if self.prefix.pooled:
-            return {"vectors": torch.from_numpy(np.concatenate(parts).astype(np.float32))}
-        length = self.prefix.base.padded(max(map(len, parts)))
-        hidden = np.zeros((len(rows), length, self.prefix.base.hidden_size), dtype=np.float32)
-        mask = torch.zeros((len(rows), length), dtype=torch.int64)
-        for row, part in enumerate(parts):
-            hidden[row, : len(part)], mask[row, : len(part)] = part, 1
+            return {"vectors": torch.from_numpy(kept)}
+        real = np.arange(self.prefix.base.padded(lengths.max())) < lengths[:, None]
+        hidden = np.zeros((*real.shape, kept.shape[1]), dtype=np.float32)
+        hidden[real] = kept
+        mask = torch.from_numpy(real).long()
         return {"hidden": torch.from_numpy(hidden), "attention_mask": mask, "depth": self.prefix.depth}
 
 
 def missing(prefix: Prefix, ids: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    """Return those of some tokenized texts that are not on disk; a look at the tables, without the checksums."""
-    kept = [np.frombuffer(table.read_bytes(), ENTRY)["key"] for table in prefix.folder.glob("*.table")]
-    there = np.isin(_keys(ids), np.concatenate(kept)) if kept else np.zeros(len(ids), bool)
+    """Return those of some tokenized texts that are not on disk; a look at the index, without their checksums."""
+    there = np.zeros(len(ids), bool)
+    with contextlib.suppress(Exception):  # damage: `activations` will say so, and compute all of them
+        there = np.isin(_keys(ids), index(prefix.folder)["key"])
     return [tokens for tokens, found in zip(ids, there, strict=True) if not found]
 
 
@@ -167,24 +178,26 @@ def activations(
     """
     from filelock import FileLock
 
-    keys, first, numbers = np.unique(_keys(ids), return_index=True, return_inverse=True)
-    folder = prefix.folder
+    def compute(some: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        before_batch()
+        return prefix.compute(some, encoder or prefix.base.encoder)
+
+    keys, folder = _keys(ids), prefix.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             os.utime(folder)
-            shelf = Shelf(prefix, keys)
-            # In the order in which they were given, so that what is trained together lies together.
-            missing = np.flatnonzero(shelf.file < 0)
-            missing = missing[np.argsort(first[missing])]
-            began = time.perf_counter()
-            if len(missing):
-                wanted = [ids[i] for i in first[missing]]
+            entries, began = checked(prefix, keys), time.perf_counter()
+            # Each once, in the order in which they were given, so that what is trained together lies together.
+            first = np.unique(keys, return_index=True)[1]
+            first = np.sort(first[~np.isin(keys[first], entries["key"])])
+            if len(first):
+                wanted = [ids[i] for i in first]
                 make_room(folder, n_bytes := prefix.n_bytes(wanted))
-                before_writing(len(missing), n_bytes)
-                shelf.write(wanted, missing, encoder or prefix.base.encoder, before_batch)
+                before_writing(len(wanted), n_bytes)
+                entries = write(prefix, entries, keys[first], wanted, compute)
+            entries = entries[np.searchsorted(entries["key"], keys)]
+            cost = {"n_built": len(first), "built_s": time.perf_counter() - began}
+            return Activations(prefix=prefix, numbers=numbers(prefix, entries), entries=entries, **cost)
     except OSError as error:
         raise FtkitError("FT060", f"{folder.parent} could not be written: {error.strerror or error}.") from error
-    kept = Activations(shelf, numbers)
-    kept.n_built, kept.built_s = len(missing), time.perf_counter() - began
-    return kept

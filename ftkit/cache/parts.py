@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -39,9 +39,13 @@ def above(encoder: nn.Module, depth: int) -> nn.Module:
 
     Its modules are the encoder's own, so what trains in one trains in both.
     """
-    part, names = _shallow(encoder, lambda blocks: blocks[depth:]), _embeddings(encoder)
-    for name in names:
-        part._modules[name] = _Given()
+    name, blocks = blocks_of(encoder)
+    part = _with(encoder, name, blocks[depth:])
+    embeddings = set(group_parameters(encoder).get("embeddings", ()))
+    for name, child in encoder.named_children():
+        inside = {f"{name}.{n}" for n, _ in child.named_parameters()}
+        if inside and inside <= embeddings:
+            part._modules[name] = _Given()
     return part
 
 
@@ -56,45 +60,25 @@ class _Reached(Exception):
     """Ends a forward pass with the hidden states that had been reached."""
 
 
-class _Catch(nn.Module):
-    """Stands in for a block; ends the forward pass before it."""
+def up_to(encoder: nn.Module, depth: int, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return what the blocks below `depth` make of a batch, shape (batch, tokens, hidden)."""
 
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.__dict__["block"] = block  # some encoders ask their blocks what kind they are
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["block"], name)
-
-    def forward(self, hidden: torch.Tensor, *args: Any, **named: Any) -> None:
+    def catch(hidden: torch.Tensor, *args: Any, **named: Any) -> None:
         raise _Reached(hidden)
 
-
-def up_to(encoder: nn.Module, depth: int, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    encoder.eval()
+    name, blocks = blocks_of(encoder)
+    end = copy.copy(blocks[min(depth, len(blocks) - 1)])  # a block's copy: some encoders ask what kind theirs are
+    end.forward = catch
     try:
-        _shallow(encoder, lambda blocks: [*blocks[:depth], _Catch(blocks[min(depth, len(blocks) - 1)])])(**batch)
+        _with(encoder, name, nn.ModuleList([*blocks[:depth], end]))(**batch)
     except _Reached as reached:
         return reached.args[0]
     raise RuntimeError("the encoder did not run its blocks in order")
 
 
-def _shallow(encoder: nn.Module, choose: Callable[[nn.ModuleList], Sequence[nn.Module]]) -> nn.Module:
-    """Return a copy of an encoder that shares every module but the list of its blocks."""
-    name, blocks = blocks_of(encoder)
-    part = at = copy.copy(encoder)
-    at._modules = dict(at._modules)
-    *way, last = name.split(".")
-    for step in way:
-        child = at._modules[step] = copy.copy(at._modules[step])
-        child._modules = dict(child._modules)
-        at = child
-    at._modules[last] = nn.ModuleList(choose(blocks))
+def _with(encoder: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    """Return a copy of an encoder that shares every module but the one of that name."""
+    part, (first, _, rest) = copy.copy(encoder), name.partition(".")
+    part._modules = dict(part._modules)
+    part._modules[first] = _with(part._modules[first], rest, module) if rest else module
     return part
-
-
-def _embeddings(encoder: nn.Module) -> list[str]:
-    """Return the names of the encoder's children that hold its embeddings and nothing else."""
-    inside = group_parameters(encoder).get("embeddings", ())
-    own = {name: {f"{name}.{n}" for n, _ in child.named_parameters()} for name, child in encoder.named_children()}
-    return [name for name, names in own.items() if names and names <= set(inside)]

@@ -1,10 +1,9 @@
-"""Activations on disk: files that are mapped, each with an index and checksums that are written last."""
+"""Activations on disk: one file of numbers that only grows and is mapped, and an index that is written last."""
 
-import json
+import contextlib
 import os
 import shutil
 import time
-import uuid
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 
 from ftkit.display import size
 from ftkit.findings import Finding, FtkitError
@@ -24,109 +22,80 @@ if TYPE_CHECKING:
 ROWS = 32
 #: What all activations may take on disk; `FTKIT_CACHE_BYTES` says otherwise. The least recently used go first.
 LIMIT_BYTES = 4_000_000_000
+#: Where a text's activations are: its key, the rows of the numbers that hold them, their checksum, and the seconds it
+#: took to compute them. In an array that is 36 bytes a text; Python's own objects would take ten times that.
+ENTRY = np.dtype([("key", "S16"), ("start", "i8"), ("length", "i4"), ("crc", "u4"), ("took_s", "f4")])
 
 
-#: Where a text's activations are: its key, the rows of the file that hold them, and their checksum.
-ENTRY = np.dtype([("key", "S16"), ("start", "i8"), ("length", "i4"), ("crc", "u4")])
+def index(folder: Path) -> np.ndarray:
+    """Return where the texts of a folder lie, as an array of `ENTRY` that is sorted by key."""
+    if not (path := folder / "index.npz").exists():
+        return np.zeros(0, ENTRY)
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as told:  # a zip file: its checksum is compared
+        return told["entries"]
 
 
-class Shelf:
-    """A prefix's folder: files of activations, each with a table of its texts, and a JSON file that is written last.
+def numbers(prefix: "Prefix", entries: np.ndarray) -> np.ndarray:
+    """Return the numbers as far as entries speak of them, shape (rows, hidden_size), mapped from disk."""
+    shape = (int((entries["start"] + entries["length"]).max(initial=0)), prefix.base.hidden_size)
+    return np.memmap(prefix.folder / "numbers", prefix.stored, "r", shape=shape) if shape[0] else np.zeros(shape)
 
-    All is kept in arrays, some 30 bytes a text: Python's own objects would take ten times that.
+
+def checked(prefix: "Prefix", keys: np.ndarray) -> np.ndarray:
+    """Return the index of a prefix, if it tells the truth of some texts; otherwise warn, and begin an empty one."""
+    try:
+        entries = index(prefix.folder)
+        data = numbers(prefix, entries)
+        for _, start, length, crc, _ in entries[np.isin(entries["key"], keys)].tolist():
+            if zlib.crc32(data[start : start + length]) != crc:
+                raise ValueError(f"rows {start} to {start + length} are not as they were written")
+    except Exception as error:  # what reads zip files, arrays and maps raises a dozen kinds for damage
+        for path in prefix.folder.iterdir():  # not written over: others may have them mapped
+            path.unlink()
+        message = f"{prefix.folder.name}: {error}. It is computed again."
+        warnings.warn(Finding(code="FT065", message=message).summary(), stacklevel=3)
+        entries = index(prefix.folder)
+    _cut(prefix, entries)  # by a process that was killed: the lock is ours
+    return entries
+
+
+def _cut(prefix: "Prefix", entries: np.ndarray) -> None:
+    """Drop what was written behind the last entry; where that is mapped, Windows does not let go of it until later."""
+    with contextlib.suppress(OSError), (prefix.folder / "numbers").open("ab") as file:
+        file.truncate(numbers(prefix, entries).nbytes)
+
+
+def write(prefix: "Prefix", entries: np.ndarray, keys: np.ndarray, ids: Sequence, compute: Callable) -> np.ndarray:
+    """Compute texts, put them behind those that are there, and return the new index; memory does not grow with them.
 
     Parameters
     ----------
     prefix : Prefix
-    keys : numpy.ndarray of S16, shape (n,)
-        The texts that are wanted, each once.
-
-    Attributes
-    ----------
-    files : list of numpy.memmap
-    place : numpy.ndarray of `ENTRY`, shape (n,)
-        Where each wanted text lies.
-    file : numpy.ndarray of int, shape (n,)
-        In which of the files; -1 for none.
+    entries : numpy.ndarray of `ENTRY`
+        What is there.
+    keys, ids : numpy.ndarray of S16, sequence of token ids
+        The new texts.
+    compute : function
+        Takes the token ids of some texts, and returns what is kept of each.
     """
-
-    def __init__(self, prefix: "Prefix", keys: np.ndarray) -> None:
-        self.prefix, self.keys, self.text_s = prefix, keys, 0.0
-        self.files: list[np.ndarray] = []
-        self.file, self.place = np.full(len(keys), -1), np.zeros(len(keys), ENTRY)
-        for left in prefix.folder.iterdir():  # by a process that was killed: the lock is ours
-            if ".part" in left.name or not left.with_suffix(".json").exists():
-                left.unlink()
-        for told in sorted(prefix.folder.glob("*.json")):
-            self._read(told)
-
-    def _read(self, path: Path) -> None:
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            written = path.with_suffix(".table").read_bytes()
-            if zlib.crc32(written) != told["table_crc"]:
-                raise ValueError("its table is not as it was written")
-            table = np.frombuffer(written, ENTRY)
-            data = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-            at = np.minimum(np.searchsorted(table["key"], self.keys), len(table) - 1)
-            here = np.flatnonzero((table["key"][at] == self.keys) & (self.file < 0))
-            for _, start, length, crc in table[at[here]].tolist():
-                if start + length > len(data) or zlib.crc32(data[start : start + length]) != crc:
-                    raise ValueError(f"rows {start} to {start + length} are not as they were written")
-            self.text_s = told["text_s"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            for suffix in (".json", ".npy", ".table"):
-                path.with_suffix(suffix).unlink(missing_ok=True)
-            message = f"{path.name} in {path.parent.name}: {error}. It is computed again."
-            warnings.warn(Finding(code="FT065", message=message).summary(), stacklevel=4)
-            return
-        self._take(data, here, table[at[here]])
-
-    def _take(self, data: np.ndarray, numbers: np.ndarray, entries: np.ndarray) -> None:
-        self.file[numbers], self.place[numbers] = len(self.files), entries
-        self.files.append(data)
-
-    def write(
-        self, ids: Sequence[Sequence[int]], numbers: np.ndarray, encoder: nn.Module, before_batch: Callable[[], None]
-    ) -> None:
-        """Compute the texts of some numbers, into one new file; memory does not grow with them.
-
-        Parameters
-        ----------
-        ids : sequence of token ids
-            Those of `numbers`, in their order.
-        numbers : numpy.ndarray of int
-            Positions in `keys`.
-        encoder : torch.nn.Module
-        before_batch : function
-        """
-        prefix, began, at = self.prefix, time.perf_counter(), 0
-        table = np.zeros(len(numbers), ENTRY)
-        table["key"] = self.keys[numbers]
-        path = prefix.folder / f"{uuid.uuid4().hex}.npy"
-        part = path.with_suffix(".part.npy")
-        try:
-            shape = (prefix.n_bytes(ids) // prefix.base.hidden_size // prefix.stored(0).nbytes, prefix.base.hidden_size)
-            data = np.lib.format.open_memmap(part, "w+", prefix.stored, shape)
-            for rows in _alike(prefix, ids):
-                before_batch()
-                for row, found in zip(rows, prefix.compute([ids[row] for row in rows], encoder), strict=True):
-                    data[at : at + len(found)] = found
-                    table[row] = (table["key"][row], at, len(found), zlib.crc32(found))
-                    at += len(found)
-            data.flush()
-            del data
-            self.text_s = (time.perf_counter() - began) / len(numbers)
-            by_key = np.sort(table, order="key")
-            told = {"text_s": self.text_s, "table_crc": zlib.crc32(by_key.tobytes())}
-            part.with_suffix(".table").write_bytes(by_key.tobytes())
-            part.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
-            for suffix in (".npy", ".table", ".json"):
-                part.with_suffix(suffix).replace(path.with_suffix(suffix))
-        finally:
-            for left in prefix.folder.glob("*.part*"):
-                left.unlink()
-        self._take(np.load(path, mmap_mode="r", allow_pickle=False), numbers, table)
+    began, at, new = time.perf_counter(), len(numbers(prefix, entries)), np.zeros(len(ids), ENTRY)
+    shape = (at + prefix.n_rows(ids), prefix.base.hidden_size)
+    try:
+        data = np.memmap(prefix.folder / "numbers", prefix.stored, "r+", shape=shape)
+        for rows in _alike(prefix, ids):
+            for row, found in zip(rows, compute([ids[row] for row in rows]), strict=True):
+                data[at : at + len(found)] = found
+                new[row] = (keys[row], at, len(found), zlib.crc32(found), 0)
+                at += len(found)
+        data.flush()
+        new["took_s"] = (time.perf_counter() - began) / len(ids)
+        both = np.sort(np.append(entries, new), order="key")
+        np.savez(part := prefix.folder / "part.npz", entries=both)
+        part.replace(prefix.folder / "index.npz")
+        entries = both
+    finally:
+        _cut(prefix, entries)
+    return entries
 
 
 def _alike(prefix: "Prefix", ids: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:

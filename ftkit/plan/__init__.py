@@ -10,10 +10,9 @@ import dataclasses
 import difflib
 import functools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ftkit import methods
 from ftkit.display import Record, Tables
@@ -110,7 +109,7 @@ class Plan(Record, eq=True):
     """
 
     train: str | tuple[str, ...] = "head"
-    tensors: str = "all"
+    tensors: Literal["all", "bias", "norm"] = "all"
     method: str = "full"
     rank: int = 8
     alpha: float = 16.0
@@ -119,19 +118,19 @@ class Plan(Record, eq=True):
     rates: Mapping[str, float] = field(default_factory=dict)
     layer_decay: float = 1.0
     gradual: bool = False
-    start: str = "zero"
+    start: Literal["zero", "probe"] = "zero"
     epochs: int = 4
     batch_size: int = 32
     weight_decay: float = 0.01
     warmup: float = 0.1
-    schedule: str = "linear"
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
     patience: int | None = None
-    keep: str = "best"
-    monitor: str = "accuracy"
-    class_weight: str | None = None
+    keep: Literal["best", "last"] = "best"
+    monitor: Literal["accuracy", "macro_f1", "loss"] = "accuracy"
+    class_weight: Literal[None, "balanced"] = None
     clip: float = 1.0
     accumulate: int = 1
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     compile: bool = False
     cache: bool = True
     seed: int = 0
@@ -152,16 +151,15 @@ class Plan(Record, eq=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values that JSON and TOML can hold."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return values | {"rates": dict(self.rates), "train": self.train if type(self.train) is str else [*self.train]}
+        train = self.train if type(self.train) is str else [*self.train]
+        return {**vars(self), "rates": dict(self.rates), "train": train}
 
     def code(self) -> str:
         """Return the call that makes this plan, with only the fields that differ from the defaults."""
         given, usual = ({**vars(plan), "rates": dict(plan.rates)} for plan in (self, Plan()))
         return f"Plan({', '.join(f'{n}={v!r}' for n, v in given.items() if v != usual[n] or n == 'train')})"
 
-    def __repr__(self) -> str:
-        return self.code()
+    __repr__ = code
 
     def resolve(self, groups: Sequence[str]) -> tuple[str, ...]:
         """Return the names of the groups that may move, out of a model's ordered `groups`.
@@ -172,29 +170,22 @@ class Plan(Record, eq=True):
             FT051, if a name matches no group; the message lists the groups and the nearest name. FT056, if `rates`
             names a group that is frozen.
         """
-        blocks = [g for g in groups if g.startswith("block ")]
-        chosen: set[str] = set()
-        for name in (self.train,) if isinstance(self.train, str) else self.train:
-            top = re.fullmatch(r"top (\d+)", name)
-            if top and int(top[1]) <= len(blocks):
-                first = groups.index(blocks[len(blocks) - int(top[1])]) if int(top[1]) else groups.index("head")
-                chosen |= set(groups[first:])
-            elif name in ("all", "blocks"):
-                chosen |= {g for g in groups if name == "all" or g != "embeddings"}
-            elif name in groups:
-                chosen.add(name)
-            else:
-                near = difflib.get_close_matches(name, groups, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else "."
-                several = f"'top 1' to 'top {len(blocks)}', 'blocks' and 'all' stand for several."
-                told = f"no group here is called {name!r}{hint} There are {', '.join(groups)}; {several}"
-                raise FtkitError("FT051", f"Plan.train: {told}")
-        if unknown := [g for g in self.rates if g not in groups]:
-            told = f"this model has no group {unknown[0]!r}. It has {', '.join(groups)}."
-            raise FtkitError("FT051", f"Plan.rates: {told}")
-        if frozen := [g for g in self.rates if g not in chosen]:
-            told = f"gives {frozen[0]!r} a learning rate, but {self.words!r} leaves it frozen."
-            raise FtkitError("FT056", f"Plan.rates {told}")
+        lowest = ["head", *(g for g in reversed(groups) if g.startswith("block "))]
+        meant = {f"top {n}": groups[groups.index(g) :] for n, g in enumerate(lowest)} | {g: [g] for g in groups}
+        meant |= {"all": groups, "blocks": [g for g in groups if g != "embeddings"]}
+        asked = (self.train,) if isinstance(self.train, str) else self.train
+        if unknown := [name for name in asked if name not in meant]:
+            near = difflib.get_close_matches(unknown[0], groups, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            several = f"'top 1' to 'top {len(lowest) - 1}', 'blocks' and 'all' stand for several."
+            told = f"no group here is called {unknown[0]!r}{hint} There are {', '.join(groups)}; {several}"
+            raise FtkitError("FT051", f"Plan.train: {told}")
+        chosen = {g for name in asked for g in meant[name]}
+        for g in self.rates:
+            if g not in groups:
+                raise FtkitError("FT051", f"Plan.rates: this model has no group {g!r}. It has {', '.join(groups)}.")
+            if g not in chosen:
+                raise FtkitError("FT056", f"Plan.rates has a rate for {g!r}, but {self.words!r} leaves it frozen.")
         return tuple(g for g in groups if g in chosen)
 
     def stage(self, groups: Sequence[str], epoch: int) -> tuple[str, ...]:

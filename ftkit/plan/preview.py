@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import numbers
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from ftkit import methods
 from ftkit.display import Picture, Record, Tables, count
@@ -19,18 +19,22 @@ if TYPE_CHECKING:
     from ftkit.plan import Plan
 
 
-_CHOICES = {
-    "tensors": ("all", "bias", "norm"),
-    "method": methods.METHODS,
-    "start": ("zero", "probe"),
-    "schedule": ("linear", "cosine", "constant"),
-    "keep": ("best", "last"),
-    "monitor": ("accuracy", "macro_f1", "loss"),
-    "class_weight": (None, "balanced"),
-    "dtype": ("float32", "bfloat16", "auto"),
-} | dict.fromkeys(("gradual", "compile", "cache"), (False, True))
-_BOUNDS = {"warmup": (0, 1), "weight_decay": (0, 1), "layer_decay": (0.01, 1)}
-_BOUNDS |= {"clip": (1e-6, math.inf), "alpha": (0.01, 1e4)}
+def _between(low: float, high: float) -> tuple[type, Callable, str]:
+    return float, lambda value: low <= value <= high, f"{low} to {high}"
+
+
+#: Of each number the type it is stored as, what it has to fulfil, and how that is said.
+_RATE = float, lambda value: 0 < value <= 1, "above 0 and at most 1, typically 1e-5 to 1e-2"
+_COUNT = int, lambda value: value >= 1, "a whole number, 1 or more"
+_NUMBERS = {
+    **dict.fromkeys(("lr", "head_lr"), _RATE),
+    **dict.fromkeys(("epochs", "batch_size", "accumulate", "rank", "patience"), _COUNT),
+    **dict.fromkeys(("warmup", "weight_decay"), _between(0, 1)),
+    "seed": (int, lambda value: 0 <= value < 2**63, "a whole number, 0 or more"),
+    "layer_decay": _between(0.01, 1),
+    "clip": _between(1e-6, math.inf),
+    "alpha": _between(0.01, 1e4),
+}
 
 
 def checked(plan: Plan) -> dict[str, Any]:
@@ -41,34 +45,19 @@ def checked(plan: Plan) -> dict[str, Any]:
     FtkitError
         FT050, naming the first field that is out of range.
     """
-    train = plan.train
-    if not isinstance(train, str):
-        if not isinstance(train, Sequence) or not all(isinstance(name, str) for name in train):
-            raise _wrong("train", train, "the name of a group, such as 'head', or a sequence of names")
-        train = tuple(train)
-    if not train:
-        raise _wrong("train", train, "at least one group, such as 'head'; with none nothing can learn")
+    train = plan.train if isinstance(plan.train, str | Sequence) else ()
+    if not train or not all(isinstance(name, str) for name in train):
+        raise _wrong("train", plan.train, "a group, such as 'head', or a sequence of them; with none nothing can learn")
     if not isinstance(plan.rates, Mapping):
         raise _wrong("rates", plan.rates, "a mapping of group names to learning rates")
-    rates = {"lr": plan.lr, "head_lr": plan.head_lr} | {f"rates[{g!r}]": r for g, r in plan.rates.items()}
-    for name, rate in rates.items():
-        if not _number(rate) or not 0 < rate <= 1:
-            raise _wrong(name, rate, "above 0 and at most 1, typically 1e-5 to 1e-2")
     # A number out of numpy would not go into JSON, so plain ones are stored.
-    plain: dict[str, Any] = {"lr": float(plan.lr), "head_lr": float(plan.head_lr)}
-    for name in ("epochs", "batch_size", "accumulate", "rank", *(("patience",) if plan.patience is not None else ())):
-        value = getattr(plan, name)
-        if not _whole(value) or value < 1:
-            raise _wrong(name, value, "a whole number, 1 or more")
-        plain[name] = int(value)
-    if not _whole(plan.seed) or not 0 <= plan.seed < 2**63:
-        raise _wrong("seed", plan.seed, "a whole number, 0 or more")
-    for name, (low, high) in _BOUNDS.items():
-        value = getattr(plan, name)
-        if not _number(value) or not low <= value <= high:
-            raise _wrong(name, value, f"{low} to {high}")
-        plain[name] = float(value)
-    for name, choices in _CHOICES.items():
+    given = {name: getattr(plan, name) for name in _NUMBERS if name != "patience" or plan.patience is not None}
+    plain = {name: _plain(name, value, *_NUMBERS[name]) for name, value in given.items()}
+    rates = {group: _plain(f"rates[{group!r}]", rate, *_RATE) for group, rate in plan.rates.items()}
+    kinds = get_type_hints(type(plan))
+    allowed = {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
+    allowed |= {name: (False, True) for name, kind in kinds.items() if kind is bool} | {"method": methods.METHODS}
+    for name, choices in allowed.items():
         value = getattr(plan, name)
         if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
             raise _wrong(name, value, f"one of {', '.join(map(repr, choices))}")
@@ -79,16 +68,15 @@ def checked(plan: Plan) -> dict[str, Any]:
         default = getattr(type(plan), name)
         if getattr(plan, name) != default and name not in (method.uses if method else ()):
             raise _wrong(name, getattr(plan, name), f"{default}, the default, as method {plan.method!r} has no {name}")
-    rates = MappingProxyType({g: float(r) for g, r in plan.rates.items()})
-    return plain | {"seed": int(plan.seed), "train": train, "rates": rates}
+    train = train if isinstance(train, str) else tuple(train)
+    return plain | {"train": train, "rates": MappingProxyType(rates)}
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+def _plain(name: str, value: object, kind: type, fits: Callable, expected: str) -> float:
+    known = isinstance(value, numbers.Integral if kind is int else numbers.Real) and not isinstance(value, bool)
+    if not known or not fits(value):
+        raise _wrong(name, value, expected)
+    return kind(value)
 
 
 def _wrong(name: str, value: object, expected: str) -> FtkitError:
@@ -138,8 +126,8 @@ class Preview(Record):
     def tables(self) -> Tables:
         import pandas as pd
 
-        stages = {epoch: self.plan.stage(list(self.sizes), epoch) for epoch in range(self.plan.epochs, 0, -1)}
-        first, rows = {g: epoch for epoch, groups in stages.items() for g in groups}, []
+        epochs, rows = range(self.plan.epochs, 0, -1), []
+        first = {g: epoch for epoch in epochs for g in self.plan.stage(list(self.sizes), epoch)}
         for g, n in self.sizes.items():
             state, rate = ("trains", f"{self.rates[g]:g}") if self.moving[g] else ("frozen", "")
             rows.append((g, state, count(n), count(self.moving[g]), rate, first.get(g, "")))
