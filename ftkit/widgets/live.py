@@ -6,7 +6,6 @@ The charts are SVG text: a matplotlib figure takes 80 ms, and would hold up the 
 import math
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from ipywidgets import HTML
 from matplotlib.ticker import MaxNLocator
@@ -20,8 +19,9 @@ from ftkit.training import Event
 EVERY_S = 0.5
 #: Three to five round numbers.
 _TICKS = MaxNLocator(nbins=3, steps=[1, 2, 5, 10], min_n_ticks=1)
-_WIDTH, _HEIGHT = 380, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 368, 30, 156  # the edges of what the axes frame
+#: A line of a chart: what it is, how it looks, and its points' coordinates, of which those that are not finite are left
+#: out. Looks are `"fine"`, `"marked"` (a dot on each point) and `"dashed"`: told apart by more than colour.
+Line = tuple[str, str, Sequence[float], Sequence[float]]
 
 
 class Live:
@@ -79,35 +79,14 @@ class Live:
         steps, losses, right = zip(*self._scored, strict=True)
         axis, after = {"x_label": "step", "x_most": self._n_steps}, f"on valid after {count(steps[-1])} steps"
         fine, (name, score) = thin(self._losses), self._reference
-        width = len(self._losses) / max(1, len(fine))
-        each_step = Series("training, each step", [width * (i + 0.5) for i in range(len(fine))], fine, "fine")
+        middles = [(i + 0.5) * len(self._losses) / len(fine) for i in range(len(fine))]
+        lines = [("training, each step", "fine", middles, fine), ("valid, each epoch", "marked", steps, losses)]
         told = f"Loss {after}: {losses[-1]:.3f}; it began at {losses[0]:.3f}."
-        epochs = Series("valid, each epoch", steps, losses, "marked")
-        falling = chart([each_step, epochs], title="Loss", told=told, **axis)
-        own = Series("this run", steps, [100 * share for share in right], "marked")
-        dashed = Series(name, [0, self._n_steps], [100 * score] * 2, "dashed")
+        falling = chart(lines, title="Loss", told=told, **axis)
+        own = ("this run", "marked", steps, [100 * share for share in right])
         told = f"Accuracy {after}: {percent(right[-1])}. {name} has {percent(score)}."
-        rising = chart([own, dashed], title="Right on valid (%)", told=told, **axis)
-        return f'<div class="charts">{falling}{rising}</div>'
-
-
-class Series(NamedTuple):
-    """One line of a chart.
-
-    Parameters
-    ----------
-    label : str
-        What it is, for the key.
-    x, y : sequence of float
-        Its points; those that are not finite are left out.
-    look : str
-        `"fine"`, `"marked"` (a dot on each point) or `"dashed"`, told apart by stroke and markers, not by colour alone.
-    """
-
-    label: str
-    x: Sequence[float]
-    y: Sequence[float]
-    look: str
+        lines = [own, (name, "dashed", [0, self._n_steps], [100 * score] * 2)]
+        return f'<div class="charts">{falling}{chart(lines, title="Right on valid (%)", told=told, **axis)}</div>'
 
 
 def thin(values: Sequence[float], most: int = 200) -> list[float]:
@@ -120,12 +99,12 @@ def thin(values: Sequence[float], most: int = 200) -> list[float]:
     return [sum(part) / len(part) for part in [values[i : i + width] for i in range(0, len(values), width)]]
 
 
-def chart(series: Sequence[Series], *, title: str, x_label: str, x_most: float, told: str) -> str:
-    """Return a line chart as SVG text; panels.css says how it looks.
+def chart(lines: Sequence[Line], *, title: str, x_label: str, x_most: float, told: str) -> str:
+    """Return a line chart: words as HTML, lines as SVG text in their own units; panels.css scales both to one size.
 
     Parameters
     ----------
-    series : sequence of Series
+    lines : sequence of Line
     title : str
         What the vertical axis shows.
     x_label : str
@@ -134,36 +113,23 @@ def chart(series: Sequence[Series], *, title: str, x_label: str, x_most: float, 
     told : str
         The sentence that says what is to be seen, for those who do not see it.
     """
-    points = [[(x, y) for x, y in zip(s.x, s.y, strict=True) if math.isfinite(x + y)] for s in series]
-    ys = [y for line in points for _, y in line] or [0.0, 1.0]
+    finite = [[(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(x + y)] for _, _, xs, ys in lines]
+    ys = [y for points in finite for _, y in points] or [0.0, 1.0]
     margin = 0.05 if max(ys) - min(ys) < 1e-9 else 0.0
     ticks = _TICKS.tick_values(min(ys) - margin, max(ys) + margin)  # from below the lowest to above the highest
-    low, high = ticks[0], ticks[-1]
+    low, high, width = ticks[0], ticks[-1], max(1, x_most)
     decimals = max(0, -math.floor(math.log10(ticks[1] - low) + 1e-9))
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = min(1.0, x / max(x_most, 1e-9))
-        return _LEFT + (_RIGHT - _LEFT) * across, _TOP + (_BOTTOM - _TOP) * (high - y) / (high - low)
-
-    def text(x: float, y: float, words: str, look: str) -> str:
-        return f'<text x="{x:.1f}" y="{y:.1f}" class="{look}">{escape(words)}</text>'
-
-    def path(line: Sequence[tuple[float, float]], look: str) -> str:
-        return f'<path d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in line)}" class="{look}"/>' if line else ""
-
-    drawn, below = [text(_LEFT, 14, title, "title")], _HEIGHT - 18
+    drawn = beside = key = ""
     for tick in ticks:
-        _, down = at(0, tick)
-        drawn.append(path([(_LEFT, down), (_RIGHT, down)], "tick"))
-        drawn.append(text(_LEFT - 6, down + 4, f"{tick:,.{decimals}f}", "end"))
-    drawn += [text(_LEFT, below, "0", ""), text(_RIGHT, below, f"{x_most:,.0f}", "end")]
-    drawn.append(text((_LEFT + _RIGHT) / 2, below, x_label, "middle"))
-    start, key = _LEFT, _HEIGHT - 5
-    for s, line in zip(series, points, strict=True):
-        placed = [at(x, y) for x, y in line]
-        drawn += [path(placed, s.look), path([(start, key), (start + 18, key)], s.look)]
-        if s.look == "marked":
-            drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in (*placed, (start + 9, key))]
-        drawn.append(text(start + 23, _HEIGHT - 1, s.label, ""))
-        start += 34 + 6.2 * len(s.label)
-    return f'<svg role="img" aria-label="{escape(told)}" viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(drawn)}</svg>'
+        drawn += f'<path class="tick" d="M0 {-tick:.9g}H{width}"/>'
+        beside += f'<span style="top:{100 * (high - tick) / (high - low):.1f}%">{tick:,.{decimals}f}</span>'
+    for (label, look, _, _), points in zip(lines, finite, strict=True):
+        placed = [f"{x:.9g} {-y:.9g}" for x, y in points]
+        drawn += f'<polyline class="{look}" points="{",".join(placed)}"/>'
+        if look == "marked":  # a line without length has round ends, which no scaling turns into ovals
+            drawn += f'<path class="dots" d="{"".join(f"M{place}h0" for place in placed)}"/>'
+        key += f'<span class="{look}">{escape(label)}</span>'
+    below = f"<span>0</span><span>{escape(x_label)}</span><span>{count(x_most)}</span>"
+    view = f'viewBox="0 {-high:.9g} {width} {high - low:.9g}" preserveAspectRatio="none"'
+    plot = f'{beside}<svg role="img" aria-label="{escape(told)}" {view}>{drawn}</svg><p>{below}</p>'
+    return f'<figure><b>{escape(title)}</b><div class="plot">{plot}</div><div class="key">{key}</div></figure>'
