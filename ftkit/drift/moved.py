@@ -11,12 +11,14 @@ import torch
 
 from ftkit import methods, plots, tasks
 from ftkit.display import Picture, Record, percent
-from ftkit.plan import Preview
+from ftkit.plan import Plan, Preview
 from ftkit.pretrained import Base
 from ftkit.pretrained.base import pool_tokens
 from ftkit.record import Run
 
 N_TEXTS = 128
+#: What a length of a `Drift` measures, with its unit.
+WEIGHTS, VECTORS, ATTENTION = "weights moved (%)", "representation: 1 - CKA", "attention shift"
 _BATCH = 32  # texts at a time: attention is kept for every pair of tokens, in every head of every block
 
 
@@ -27,6 +29,8 @@ class Drift(Record):
     ----------
     name : str
         What was trained.
+    plan : Plan
+        And how.
     groups : DataFrame
         One row a group, in the order of the computation: `group`; `planned` (`"moves"`, `"frozen"`,
         `"moves in part"`); `n_weights`; `weights_moved`, the length of the change relative to the weights' own (0.01
@@ -40,6 +44,7 @@ class Drift(Record):
     """
 
     name: str
+    plan: Plan
     groups: pd.DataFrame
     layers: pd.DataFrame
     n_texts: int
@@ -51,6 +56,15 @@ class Drift(Record):
     def layers_of(self, group: str) -> pd.DataFrame:
         """Return the layers of one group."""
         return self.layers[self.layers["group"] == group].reset_index(drop=True)
+
+    def lengths(self) -> dict[str, pd.Series]:
+        """Return for each measure how far the groups went; NaN where there is nothing to measure.
+
+        The weights of a head have none: it is new, so that there is no length from before to compare with.
+        """
+        groups, below = self.groups, self.groups["group"] != "head"
+        weights = {WEIGHTS: 100 * groups["weights_moved"].where(below)}
+        return weights | {VECTORS: 1 - groups["cka"], ATTENTION: groups["attention_shift"]}
 
     def summary(self) -> str:
         still = self.groups[self.groups["weights_moved"] == 0]
@@ -67,6 +81,8 @@ class Drift(Record):
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         groups = self.groups
         shown = groups[["group", "planned"]].assign(**{"weights moved": groups["weights_moved"].map(in_words)})
+        if self.plan.start == "zero":  # the length of zeros is none to compare with
+            shown.loc[groups["group"] == "head", "weights moved"] = "new, from zeros"
         shown["CKA with the base"] = [_digits(c, exact=1) for c in groups["cka"]]
         shown["CKA by chance"] = [_digits(c) for c in groups["cka_chance"]]
         shown["attention shift"] = [_digits(a, exact=0) for a in groups["attention_shift"]]
@@ -76,10 +92,7 @@ class Drift(Record):
         return [("What moved, group by group (the input comes first)", shown), ("Weights moved, by layer", wide)]
 
     def picture(self) -> Picture:
-        groups = self.groups
-        columns = {"weights moved (%)": 100 * groups["weights_moved"].where(groups["group"] != "head")}
-        columns |= {"representation: 1 - CKA": 1 - groups["cka"], "attention shift": groups["attention_shift"]}
-        figure = plots.stack_beside_bars(groups["group"], groups["planned"], columns)
+        figure = plots.stack_beside_bars(self.groups["group"], self.groups["planned"], self.lengths())
         return figure, f"The model as a stack, input at the bottom, and how far each part moved. {self.summary()}"
 
 
@@ -129,7 +142,7 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
     columns = {"planned": planned_words(preview), "n_weights": preview.sizes, "weights_moved": moved}
     frame = pd.DataFrame(columns, index=pd.Index(groups, name="group")).join(shift).reset_index()
     parts = pd.DataFrame(layers, columns=["group", "layer", "n_weights", "weights_moved"])
-    return Drift(name=run.name, groups=frame, layers=parts, n_texts=len(texts))
+    return Drift(name=run.name, plan=run.plan, groups=frame, layers=parts, n_texts=len(texts))
 
 
 def planned_words(preview: Preview) -> dict[str, str]:
