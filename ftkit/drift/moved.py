@@ -12,7 +12,7 @@ import torch
 from ftkit import methods, plots, tasks
 from ftkit.display import Picture, Record, percent
 from ftkit.plan import Plan, Preview
-from ftkit.pretrained import Base
+from ftkit.pretrained import Base, stages
 from ftkit.pretrained.base import pool_tokens
 from ftkit.record import Run
 
@@ -124,8 +124,7 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
         texts = [every[i] for i in np.linspace(0, len(every) - 1, min(128, len(every))).astype(int)]
     groups, after = tasks.classifier_groups(run.model), dict(run.model.named_parameters())
     before = {f"encoder.{n}": p for n, p in methods.start(run.base.encoder, run.plan).named_parameters()}
-    blocks = [g for g in groups if g.startswith("block ")]
-    shift = shifts(run.base, run.model.encoder, texts).set_axis(["embeddings", *blocks])
+    shift = shifts(run.base, run.model.encoder, texts).set_axis(stages(run.base))
     preview = run.plan.preview(run.base, run.model.head.out_features)
     layers, moved = [], {"head": run.moved["head"]}
     for group in run.base.groups:

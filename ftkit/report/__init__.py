@@ -108,12 +108,11 @@ class Comparison(Record):
     def summary(self) -> str:
         low, high = self.interval()
         before, after, verdict = self.before.name, self.after.name, self.verdict
-        unclear = verdict == CANNOT_TELL
-        told = f"cannot tell {after} from {before}" if unclear else f"{after} is {verdict} than {before}"
+        told = f"cannot tell {after} from {before}" if verdict == CANNOT_TELL else f"{after} is {verdict} than {before}"
         p = f"p = {self.p_value:.3f}" if self.p_value >= 0.001 else "p < 0.001"
         interval = f"{self.level:.0%} interval {points(low)} to {points(high)}"
         changed = f"{points(self.difference())} points ({interval}, {p}) on the {len(self.before.rows)} rows."
-        advice = FEW_ROWS_ADVICE if unclear and len(self.before.rows) < 500 else ""
+        advice = FEW_ROWS_ADVICE if verdict == CANNOT_TELL and len(self.before.rows) < 500 else ""
         return f"Verdict: {told}. Accuracy changed by {changed}{advice}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:

@@ -11,7 +11,6 @@ from ftkit.widgets.panel import Panel, announced
 
 #: Peak learning rates offered; each is about twice the one before.
 RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
-HEAD_RATES = (*RATES, 2e-3, 5e-3, 1e-2)
 
 
 class FreezePanel(Panel):
@@ -57,13 +56,12 @@ class FreezePanel(Panel):
         self.gradual = self.control(Checkbox, "Gradual unfreezing", self._show, value=start.gradual, indent=False)
         self.may_move, self.rates = {}, {}
         for g in groups:
-            usual, offered = (start.head_lr, HEAD_RATES) if g == "head" else (0.0, (0.0, *RATES))
+            usual, offered = (start.head_lr, (*RATES, 2e-3, 5e-3, 1e-2)) if g == "head" else (0.0, (0.0, *RATES))
             rate = start.rates.get(g, usual)
             ticked, offered = g in moves, _rates(*offered, rate)
             self.may_move[g] = self.control(Checkbox, f"{g} may move", self._follow_boxes, value=ticked, indent=False)
             self.rates[g] = self.control(Dropdown, f"Rate of {g}", self._show, options=offered, value=rate)
-        fields = {"lr": self.rate, "layer_decay": self.decay, "gradual": self.gradual, "epochs": self.epochs}
-        self._fields = fields | {"head_lr": self.rates["head"]}
+        self._fields = {"lr": self.rate, "layer_decay": self.decay, "gradual": self.gradual, "epochs": self.epochs}
         self._weights, self._states = ({g: HTML() for g in groups} for _ in range(2))
 
         row = HBox([self.depth, self.rate, self.epochs, self.decay, self.gradual]).add_class("controls")
@@ -83,7 +81,7 @@ class FreezePanel(Panel):
         """The plan as the controls stand."""
         ticked, meant = self._ticked(), self._meant.get(self.depth.value)
         rates = {g: self.rates[g].value for g in ticked if g != "head" and self.rates[g].value}
-        shown = {name: control.value for name, control in self._fields.items()}
+        shown = {name: control.value for name, control in self._fields.items()} | {"head_lr": self.rates["head"].value}
         return self._start.but(train=meant.train if meant else ticked, tensors=self._tensors, rates=rates, **shown)
 
     @property
