@@ -103,7 +103,7 @@ GOOD = [3.0, 1.6, 1.25, 1.15, 1.12]
 def test_a_curve_that_falls_and_levels_off_is_healthy():
     found = read_curve(run(GOOD))
     assert (found.verdict, found.findings) == (HEALTHY, ())
-    assert not any(rule.speaks_up for rule in found.evidence)
+    assert not found.evidence["speaks_up"].any()
 
 
 def test_losses_that_still_fall_at_the_end_are_underfitting():

@@ -154,6 +154,7 @@ def test_a_drift_shows_itself(run):
     assert "block 2 moved most" in alt
     assert "exactly 0 in embeddings, block 0, block 1" in drift.summary()
     assert "exactly 0" in repr(drift)
+    assert of(drift.tables()[0][1], "head")["weights moved"] == "new, from zeros"
     assert len(figure.axes) == 4
     assert "<table>" in drift._repr_html_()
 

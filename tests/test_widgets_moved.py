@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 import statistics
@@ -10,12 +11,14 @@ import time
 
 import pytest
 
+from ftkit.drift import Drift
+from ftkit.drift.moved import ATTENTION, VECTORS, WEIGHTS
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.training import fit
 from ftkit.widgets import TrainingPanel, WhatMovedPanel
 from ftkit.widgets import moved as module
-from ftkit.widgets.moved import MEASURES, stack
+from ftkit.widgets.moved import stack
 
 HOSTILE = "<img src=x onerror='document.title=1'>"
 TWO = Plan(train=("block 2", "head"), epochs=3, lr=5e-3)
@@ -40,10 +43,12 @@ def text(markup: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
 
 
-def lines(markup: str) -> dict[str, str]:
-    """The rows of a table by their first cell."""
+def lines(markup: str) -> dict[str, dict[str, str]]:
+    """The rows of a table by their first cell: each other cell by its heading."""
+    headings = [text(heading) for heading in re.findall(r'<th scope="col"[^>]*>(.*?)</th>', markup)]
     rows = re.findall(r'<tr[^>]*><th scope="row">(.*?)</th>(.*?)</tr>', markup)
-    return {text(name): text(rest) for name, rest in rows}
+    cells = {text(name): map(text, re.findall(r"<td[^>]*>(.*?)</td>", rest)) for name, rest in rows}
+    return {name: dict(zip(headings[1:], told, strict=True)) for name, told in cells.items()}
 
 
 def bars(markup: str) -> dict[str, float]:
@@ -56,7 +61,7 @@ def bars(markup: str) -> dict[str, float]:
 def test_nothing_is_measured_before_it_is_seen(runs, monkeypatch):
     monkeypatch.setattr(module, "what_moved", lambda *given: pytest.fail("nothing was asked for yet"))
     panel = WhatMovedPanel(runs, key="at once")
-    panel.measure.value = "attention"
+    panel.measure.value = ATTENTION
     assert panel._stack.value == panel._layers.value == "" and panel.group.disabled
 
 
@@ -66,20 +71,31 @@ def test_its_value_is_the_drift_and_what_it_shows_is_that(measured, runs):
     order = ["head", "block 2", "block 1", "block 0", "embeddings"]
     assert list(lines(measured._stack.value)) == order, "a stack: the input is at the bottom"
     assert text(measured.status.value) == drift.summary()
-    rows = {row.group: row for row in drift.groups.itertuples()}
-    for measure, shown in (
-        ("weights", lambda row: f"{100 * row.weights_moved:.3g} %"),
-        ("representations", lambda row: f"{1 - row.cka:.3g}"),
-        ("attention", lambda row: f"{100 * row.attention_shift:.3g} %"),
-    ):
+    moved = drift.groups.set_index("group").loc["block 2"]
+    in_numbers = {
+        WEIGHTS: {"weights moved": f"{100 * moved['weights_moved']:.3g} %"},
+        VECTORS: {"CKA with the base": f"{moved['cka']:.3f}", "CKA by chance": f"{moved['cka_chance']:.3f}"},
+        ATTENTION: {"attention shift": f"{moved['attention_shift']:.3f}"},
+    }
+    for measure, numbers in in_numbers.items():
         measured.measure.value = measure
-        seen = lines(measured._stack.value)
-        assert seen["block 2"].startswith(shown(rows["block 2"])), measure
-        assert seen["block 1"].startswith("exactly 0 (frozen)"), measure
-        assert f"The longest bar is {shown(rows['block 2'])}." in text(measured._stack.value)
-        drawn = bars(measured._stack.value)
+        seen, drawn = lines(measured._stack.value), bars(measured._stack.value)
+        assert seen["block 2"] == {measure: "", "planned": "moves"} | numbers, "no words in the place of the bar"
         assert drawn["block 2"] == 100 and drawn["block 1"] == drawn["head"] == 0
-    measured.measure.value = "weights"
+        assert seen["block 1"]["planned"] == "frozen"
+        assert seen["block 1"][next(iter(numbers))] == ("1 (exactly)" if measure == VECTORS else "0 (exactly)")
+    measured.measure.value = WEIGHTS
+
+
+def test_bars_are_as_long_as_what_they_measure(measured):
+    groups = measured.value.groups.assign(
+        weights_moved=[0.01, 0.0, 0.04, 0.02, 9.0], cka=[1, 0.9, 0.8, 0.6, float("nan")]
+    )
+    drift = dataclasses.replace(measured.value, groups=groups)
+    drawn = bars(stack(drift, WEIGHTS))
+    assert drawn == {"embeddings": 25, "block 0": 0, "block 1": 100, "block 2": 50, "head": 0}
+    drawn = bars(stack(drift, VECTORS))
+    assert drawn == {"embeddings": 0, "block 0": 25, "block 1": 50, "block 2": 100, "head": 0}
 
 
 def test_frozen_and_back_at_the_start_are_two_things(base, data):
@@ -88,35 +104,36 @@ def test_frozen_and_back_at_the_start_are_two_things(base, data):
     panel = WhatMovedPanel(back, key="back")
     panel.run_blocking()
     seen = lines(panel._stack.value)
-    assert seen["block 2"] == "exactly 0 moves" and seen["embeddings"] == "exactly 0 (frozen) frozen"
+    assert {seen[group]["weights moved"] for group in ("block 2", "embeddings")} == {"0 (exactly)"}
+    assert (seen["block 2"]["planned"], seen["embeddings"]["planned"]) == ("moves", "frozen")
 
 
 def test_a_new_head_has_no_bar_beside_what_was_there_before(measured):
-    measured.measure.value, measured.run.value = "weights", 0
-    assert lines(measured._stack.value)["head"] == "new, from zeros moves"
+    measured.measure.value, measured.run.value = WEIGHTS, 0
+    assert lines(measured._stack.value)["head"]["weights moved"] == "new, from zeros"
     measured.run.value = 1
     measured.wait(30)
-    head = lines(measured._stack.value)["head"]
-    assert re.fullmatch(r"[\d.e+]+ % from the probe it started as moves", head)
+    assert re.fullmatch(r"[\d.e+]+ %", lines(measured._stack.value)["head"]["weights moved"]), "from the probe"
     assert set(bars(measured._stack.value).values()) == {0.0}
     measured.run.value = 0
 
 
-def test_representations_stand_beside_what_chance_gives(measured):
-    measured.measure.value = "representations"
-    drift = measured.value.groups.set_index("group")
-    assert "By chance" in measured._stack.value
-    assert lines(measured._stack.value)["block 2"].endswith(f"moves {1 - drift.loc['block 2', 'cka_chance']:.3g}")
-    measured.measure.value = "weights"
-    assert "By chance" not in measured._stack.value
+def test_each_measure_says_what_it_means(measured):
+    for measure, words in ((VECTORS, "By chance: what the same texts give"), (ATTENTION, "share of attention")):
+        measured.measure.value = measure
+        assert words in text(measured._stack.value)
+    measured.measure.value = WEIGHTS
+    assert "relative to their own length" in text(measured._stack.value)
 
 
 def test_what_cannot_be_measured_says_so(measured):
-    measured.measure.value = "attention"
+    measured.measure.value = ATTENTION
     seen = lines(measured._stack.value)
-    assert seen["head"].startswith("nothing to measure here")
-    assert seen["embeddings"].startswith("nothing to measure here")
-    measured.measure.value = "weights"
+    assert seen["head"]["attention shift"] == seen["embeddings"]["attention shift"] == "not measured"
+    measured.measure.value = VECTORS
+    seen = lines(measured._stack.value)
+    assert seen["head"]["CKA with the base"] == seen["head"]["CKA by chance"] == "not measured"
+    measured.measure.value = WEIGHTS
 
 
 def test_the_layers_of_a_chosen_group(measured):
@@ -126,8 +143,9 @@ def test_the_layers_of_a_chosen_group(measured):
         seen = lines(measured._layers.value)
         assert list(seen) == list(expected["layer"])
         for row in expected.itertuples():
-            told = f"{100 * row.weights_moved:.3g} %" if row.weights_moved else "exactly 0 (frozen)"
-            assert seen[row.layer] == f"{told} {row.n_weights:,}"
+            told = f"{100 * row.weights_moved:.3g} %" if row.weights_moved else "0 (exactly)"
+            assert seen[row.layer] == {"how far": "", "weights moved": told, "weights": f"{row.n_weights:,}"}
+        assert max(bars(measured._layers.value).values()) == (100 if group == "block 2" else 0)
         assert re.search(rf'<tr class="chosen"><th scope="row">{group}<', measured._stack.value)
     assert "head" not in measured.group.options, "a head has no layers"
     measured.group.value = "block 2"
@@ -159,9 +177,9 @@ def test_shown_is_measured_in_a_thread_and_a_run_chosen_meanwhile_comes_next(run
 def test_it_keeps_no_model_that_it_has_measured(runs):
     panel = WhatMovedPanel(runs, key="light")
     panel.run_blocking()
-    assert [looked.run for looked in panel._looked] == [None, runs[1]]
+    assert panel._looked == [panel.value, runs[1]]
     WhatMovedPanel(runs, key="light")
-    assert [looked.run for looked in panel._looked] == [None], "its place was taken: it lets go of the others"
+    assert panel._looked == [panel.value], "its place was taken: it lets go of the others"
     assert panel.value.name == runs[0].name
 
 
@@ -180,7 +198,7 @@ def test_each_run_of_a_training_panel_comes_up_by_itself(base, data):
     panel.run.value = 0
     assert "block 2 moved most" in panel.value.summary(), "what the earlier run moved is still there"
     assert panel.code.startswith(f"run = ft.fit(base, data, ft.{TWO.code()})")
-    assert all(looked.run is None for looked in panel._looked)
+    assert all(isinstance(looked, Drift) for looked in panel._looked)
 
 
 def test_a_panel_whose_place_was_taken_no_longer_follows(base, data):
@@ -214,9 +232,9 @@ def test_what_goes_wrong_is_shown(runs, monkeypatch):
 
 def test_hostile_names_are_text(measured):
     groups = measured.value.groups.assign(group=HOSTILE, planned=HOSTILE)
-    for measure in MEASURES:
-        shown = stack(groups, measure, from_zeros=True)
-        assert "<img" not in shown and HOSTILE in html.unescape(shown)
+    for measure in measured.measure.options:
+        shown = stack(dataclasses.replace(measured.value, groups=groups), measure)
+        assert "<img" not in shown and html.unescape(shown).count(HOSTILE) == 2 * len(groups)
 
 
 @pytest.mark.parametrize("source", [None, [], "run", [1, 2], {}])
@@ -227,12 +245,12 @@ def test_anything_that_is_no_run_is_refused(source):
 
 def test_a_change_is_quick(measured):
     times = []
-    changes = [(measured.measure, m) for m in (*MEASURES, *MEASURES)]
+    changes = [(measured.measure, m) for m in 2 * measured.measure.options]
     for control, value in changes + [(measured.group, g) for g in measured.group.options]:
         began = time.perf_counter()
         control.value = value
         times.append(time.perf_counter() - began)
-    measured.measure.value, measured.group.value = "weights", "block 2"
+    measured.measure.value, measured.group.value = WEIGHTS, "block 2"
     assert statistics.median(times) < 0.1
 
 

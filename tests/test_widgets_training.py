@@ -19,7 +19,7 @@ from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.widgets import FreezePanel, TrainingPanel
-from ftkit.widgets.live import Series, chart, thin
+from ftkit.widgets.live import chart, thin
 from ftkit.widgets.panel import _PLACES
 from ftkit.widgets.training import _REMEMBERED
 
@@ -165,9 +165,12 @@ def test_it_shows_the_course_of_the_run(base, data):
     assert [c.get("role") for c in charts] == ["img", "img"]
     told = [c.get("aria-label") for c in charts]
     assert f"{run.history[-1]['valid_loss']:.3f}" in told[0] and "majority" in told[1].lower()
-    assert [len(list(c.iter("circle"))) for c in charts] == [len(run.history) + 1] * 2, "a dot an epoch, one in the key"
-    bar = re.search(r'role="progressbar" aria-label="[^"]+" aria-valuenow="(\d+)"', live)
-    assert bar[1] == "100"
+    dots = [path.get("d").count("M") for c in charts for path in c.iter("path") if path.get("class") == "dots"]
+    assert dots == [len(run.history)] * 2, "a dot an epoch"
+    for label in ("training, each step", "valid, each epoch", "this run"):
+        assert re.search(f'<div class="key">.*?<span class="(fine|marked)">{label}</span>', live)
+    bar = re.search(r'<progress aria-label="[^"]+" max="(\d+)" value="(\d+)">', live)
+    assert bar.groups() == (str(run.n_steps),) * 2
 
 
 def test_while_it_runs_it_says_how_fast_and_how_long(data):
@@ -295,12 +298,26 @@ def test_without_a_front_end_it_is_a_sentence_and_then_the_run(base, data):
 
 def test_a_chart_draws_what_is_finite_and_thins_what_is_long():
     nan = float("nan")
-    line = Series(label=HOSTILE, x=[0, 1, 2], y=[1.0, nan, 3.0], look="fine")
-    svg = chart([line], title=HOSTILE, x_label="step", x_most=2, told=HOSTILE)
-    assert "nan" not in svg and "<img" not in svg
-    assert [t.text for t in ElementTree.fromstring(svg).iter("text")].count(HOSTILE) == 2
-    ElementTree.fromstring(chart([], title="empty", x_label="step", x_most=0, told="nothing yet"))
+    line = (HOSTILE, "fine", [0, 1, 2], [1.0, nan, 3.0])
+    figure = chart(HOSTILE, [line], 2, HOSTILE)
+    assert "nan" not in figure and "<img" not in figure
+    parts = ElementTree.fromstring(figure)
+    assert [part.text for part in parts.iter()].count(HOSTILE) == 2
+    assert parts.find(".//svg").get("aria-label") == HOSTILE
+    assert parts.find(".//polyline").get("points") == "0 -1,2 -3"
+    ElementTree.fromstring(chart("empty", [], 0, "nothing yet"))
     long = list(range(10_001))
     assert len(thin(long)) <= 200 and thin(long)[0] == np.mean(long[:51])
-    flat = chart([Series(label="flat", x=[0, 1], y=[0.5, 0.5], look="marked")], title="", x_label="", x_most=1, told="")
+    flat = chart("", [("flat", "marked", [0, 1], [0.5, 0.5])], 1, "")
     assert "0.50" in flat
+
+
+def test_what_a_chart_draws_lies_within_what_it_shows():
+    for ys in ([3.1, 2.7, 2.95], [-4e-7, 2e-7, 0.0], [41.0, 41.0, 41.0]):
+        parts = ElementTree.fromstring(chart("", [("y", "marked", [0, 7, 14], ys)], 14, ""))
+        left, top, width, height = map(float, parts.find(".//svg").get("viewBox").split())
+        points = [tuple(map(float, p.split())) for p in parts.find(".//polyline").get("points").split(",")]
+        assert (left, width) == (0, 14) and all(top <= y <= top + height for _, y in points)
+        assert [-y for _, y in points] == pytest.approx(ys)
+        ticks = [float(span.text.replace(",", "")) for span in parts.findall(".//div[@class='plot']/span")]
+        assert ticks == sorted(ticks) and ticks[0] == pytest.approx(-top - height) and ticks[-1] == pytest.approx(-top)

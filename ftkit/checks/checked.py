@@ -22,7 +22,6 @@ from ftkit.report import BETTER, WORSE, compare
 
 #: A larger share of cut texts than this is worth a word.
 CUT_SHARE = 0.05
-_SHOWN = 3  # texts whose cut is shown
 _CONTEXT = 12  # tokens shown on either side of a cut
 #: Fewer train rows of a class than this are few: a probe then mostly does as well as tuning, or better.
 FEW_ROWS = 20
@@ -210,17 +209,14 @@ class Lengths(Record):
         return f"{half}, {cut} are cut and {percent(self.share_lost)} of all tokens are never read."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        rows = []
-        for limit in sorted({32, 64, 128, 256, 512, self.max_tokens}):
-            at = replace(self, max_tokens=limit)
-            now = f"{limit} (now)" if limit == self.max_tokens else str(limit)
-            rows.append((now, percent(at.share_cut), percent(at.share_lost)))
-        tables = [("What a limit would cut", pd.DataFrame(rows, columns=["max_tokens", "Texts cut", "Tokens lost"]))]
-        if self.cuts:
-            shown = [(row_id, f"… {shorten(read, 80)}", f"{shorten(lost, 80)} …") for row_id, read, lost in self.cuts]
-            frame = pd.DataFrame(shown, columns=["Id", "Last words read", "First words cut"])
-            tables.append(("Where the longest texts are cut", frame))
-        return tables
+        limits = sorted({32, 64, 128, 256, 512, self.max_tokens})
+        each = {f"{n} (now)" if n == self.max_tokens else str(n): replace(self, max_tokens=n) for n in limits}
+        rows = [(name, percent(at.share_cut), percent(at.share_lost)) for name, at in each.items()]
+        frame = pd.DataFrame(rows, columns=["max_tokens", "Texts cut", "Tokens lost"])
+        shown = [(row_id, f"… {shorten(read, 80)}", f"{shorten(lost, 80)} …") for row_id, read, lost in self.cuts]
+        where = pd.DataFrame(shown, columns=["Id", "Last words read", "First words cut"])
+        tables = [("What a limit would cut", frame), ("Where the longest texts are cut", where)]
+        return tables if self.cuts else tables[:1]
 
     def picture(self) -> Picture:
         mark = (f"max_tokens = {self.max_tokens}", self.max_tokens)
@@ -249,7 +245,7 @@ def token_lengths(base: Base, rows: Rows) -> Lengths:
     ids = base.tokenizer(list(rows.texts), truncation=False, verbose=False)["input_ids"]
     n_tokens = np.array([len(i) for i in ids], dtype=np.int64)
     at = base.max_tokens - 1  # the last place goes to the token that ends a text
-    longest = [i for i in np.argsort(-n_tokens, kind="stable")[:_SHOWN] if n_tokens[i] > base.max_tokens]
+    longest = [i for i in np.argsort(-n_tokens, kind="stable")[:3] if n_tokens[i] > base.max_tokens]  # three are shown
     say = base.tokenizer.decode
     cuts = tuple((rows.ids[i], say(ids[i][max(1, at - _CONTEXT) : at]), say(ids[i][at:-1][:_CONTEXT])) for i in longest)
     return Lengths(rows=rows, n_tokens=n_tokens, max_tokens=base.max_tokens, cuts=cuts)

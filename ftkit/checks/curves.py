@@ -6,7 +6,6 @@ chosen so that what passes them can be seen in the picture by eye; none of them 
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,15 +37,6 @@ CLIMB = 0.25
 CLIMB_ERRORS = 5.0
 
 
-class Rule(NamedTuple):
-    """One rule, what it found in a run, and what that would mean beyond a threshold: the first to speak up decides."""
-
-    verdict: str
-    speaks_up: bool
-    found: str
-    meaning: str
-
-
 class Reading(Record):
     """What a run's curves say, with the numbers that say it.
 
@@ -58,8 +48,9 @@ class Reading(Record):
         `"healthy"`, `"underfitting"`, `"overfitting"`, `"erratic"` or `"too short to tell"`.
     because : str
         The evidence that decided, in a sentence or two.
-    evidence : tuple of Rule
-        Each rule that was asked, in order: what it found, what that means, and whether it speaks up.
+    evidence : DataFrame
+        One row a rule, in the order in which they were asked: its `verdict`, whether it `speaks_up`, what it `found`,
+        and the `meaning` of that beyond its threshold. The first to speak up decided.
     findings : tuple of Finding
         FT062, FT063 or FT064, where the verdict is one of these.
     history : tuple of mapping
@@ -71,7 +62,7 @@ class Reading(Record):
     name: str
     verdict: str
     because: str
-    evidence: tuple[Rule, ...]
+    evidence: pd.DataFrame
     findings: tuple[Finding, ...]
     history: tuple[Mapping[str, float], ...]
     best_epoch: int
@@ -81,10 +72,10 @@ class Reading(Record):
 
     def frame(self) -> pd.DataFrame:
         """Return all rules that were asked, those that kept silent as well."""
-        return pd.DataFrame(list(self.evidence), columns=Rule._fields)
+        return self.evidence
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        loud = self.frame().query("speaks_up")[["verdict", "found", "meaning"]]
+        loud = self.evidence.query("speaks_up")[["verdict", "found", "meaning"]]
         return [("Rules that spoke up", loud)] if len(loud) else []
 
     def picture(self) -> Picture:
@@ -116,37 +107,35 @@ def read_curve(run: Run) -> Reading:
     lowest point so far, as is done here. That this loss can rise while answers still get better is shown by C. Guo et
     al., On Calibration of Modern Neural Networks (ICML 2017).
     """
-    rules = _rules(run)
-    fine = Rule(HEALTHY, True, "Training and valid loss both fell, and none of the signs of trouble showed.", "")
-    verdict, _, found, meaning = next((rule for rule in rules if rule.speaks_up), fine)
+    rules = pd.DataFrame(_rules(run), columns=["verdict", "speaks_up", "found", "meaning"])
+    fine = (HEALTHY, True, "Training and valid loss both fell, and none of the signs of trouble showed.", "")
+    verdict, _, found, meaning = next(rules.query("speaks_up").itertuples(index=False), fine)
     because = f"{found} {meaning}".strip()
     findings = (Finding(code=CODES[verdict], message=because),) if verdict in CODES else ()
     read = {"verdict": verdict, "because": because, "evidence": rules, "findings": findings}
     return Reading(name=run.name, history=run.history, best_epoch=run.best_epoch, **read)
 
 
-def _rules(run: Run) -> tuple[Rule, ...]:
+def _rules(run: Run) -> list[tuple[str, bool, str, str]]:
+    """Return each rule's verdict, whether it speaks up, what it found, and what that means beyond its threshold."""
     n_epochs, n_steps = len(run.history) - 1, len(run.losses)
-    finite = np.isfinite([*run.losses, *(h["valid_loss"] for h in run.history)]).all()
-    broken = not finite or any(f.code == "FT055" for f in run.findings)
+    valid, right = pd.DataFrame(run.history)[["valid_loss", "accuracy"]].to_numpy().T
+    broken = not np.isfinite([*run.losses, *valid]).all() or any(f.code == "FT055" for f in run.findings)
     found = "A loss was not a finite number." if broken else "Every loss was a finite number."
     told = f"A direction needs at least {MIN_EPOCHS} epochs and {MIN_STEPS} steps."
     short = n_epochs < MIN_EPOCHS or n_steps < MIN_STEPS
-    one = Rule(ERRATIC, broken, found, "One that is not means that the steps were far too large.")
-    first = one, Rule(TOO_SHORT, short, f"Epochs: {n_epochs}; steps: {n_steps}.", told)
+    one = (ERRATIC, broken, found, "One that is not means that the steps were far too large.")
+    first = [one, (TOO_SHORT, short, f"Epochs: {n_epochs}; steps: {n_steps}.", told)]
     if broken or short:  # the others would measure nothing
         return first
 
-    valid = np.array([h["valid_loss"] for h in run.history])
-    right = np.array([h["accuracy"] for h in run.history])
     lowest, n_rows = int(np.argmin(valid)), len(run.data.valid)
     climb, in_errors, fell, ended_low = _training(run)
-    to_gain, rise = _still_to_gain(valid), float(valid[-1] / valid[lowest] - 1)
+    to_gain, rise, gained = _still_to_gain(valid), valid[-1] / valid[lowest] - 1, right[-1] - right[lowest]
     # The largest rise that was followed by as large a fall, as a share of the lowest value before it.
     lows = np.minimum.accumulate(valid)
     back = float((np.minimum(valid - lows, valid - np.minimum.accumulate(valid[::-1])[::-1]) / lows).max())
     most = np.unique(run.data.valid.labels, axis=0, return_counts=True)[1].max() / n_rows
-    gained = right[-1] - right[lowest]
     one_error, error_of_most = (math.sqrt(share * (1 - share) / n_rows) for share in (right[lowest], most))
     constant = most + error_of_most  # what the most frequent answer scores, and one standard error more
     # Three things can be behind a rise of the loss on valid.
@@ -167,24 +156,23 @@ def _rules(run: Run) -> tuple[Rule, ...]:
     too_little = f"A fall of less than {percent(LEARNED)} means that the steps were too small or too few."
     to_come = f"More epochs would take about {percent(to_gain)} off the loss on valid."
     falling = f"More than {percent(STILL_TO_GAIN)} means that it was still falling."
-    return (
+    return [
         *first,
-        Rule(ERRATIC, climb > CLIMB and in_errors > CLIMB_ERRORS, climbed, unrest),
-        Rule(ERRATIC, back > RISE, f"The loss on valid rose by {percent(back)} and came back down.", wobble),
-        Rule(ERRATIC, fell < LEARNED and right[-1] <= constant, alike, no_good),
-        Rule(rose, rise > RISE, since, f"More than {percent(RISE)} counts as a rise, {why}."),
-        Rule(UNDER, fell < LEARNED and not ended_low, changed, too_little),
-        Rule(UNDER, to_gain > STILL_TO_GAIN, to_come, falling),
-    )
+        (ERRATIC, climb > CLIMB and in_errors > CLIMB_ERRORS, climbed, unrest),
+        (ERRATIC, back > RISE, f"The loss on valid rose by {percent(back)} and came back down.", wobble),
+        (ERRATIC, fell < LEARNED and right[-1] <= constant, alike, no_good),
+        (rose, rise > RISE, since, f"More than {percent(RISE)} counts as a rise, {why}."),
+        (UNDER, fell < LEARNED and not ended_low, changed, too_little),
+        (UNDER, to_gain > STILL_TO_GAIN, to_come, falling),
+    ]
 
 
 def _training(run: Run) -> tuple[float, float, float, bool]:
     """Return training loss's climb (share of the start; standard errors), its fall (share), and if it ended low."""
-    losses = np.asarray(run.losses)
-    parts = np.array_split(losses, STRETCHES)
+    parts = np.array_split(run.losses, STRETCHES)
     means = np.array([part.mean() for part in parts])
     # Noise of one batch from differences of neighbours, by their median: a slow trend and a few spikes leave it alone.
-    noise = float(np.median(np.abs(np.diff(losses)))) * 1.4826 / math.sqrt(2)
+    noise = float(np.median(np.abs(np.diff(run.losses)))) * 1.4826 / math.sqrt(2)
     error = noise * math.sqrt(2 / len(parts[-1]))  # of a difference of two stretches
     climb = float((means - np.minimum.accumulate(means)).max())
     in_errors = climb / error if error else math.inf * climb if climb else 0.0

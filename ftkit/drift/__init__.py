@@ -53,10 +53,9 @@ class Proof(Record):
 
     def summary(self) -> str:
         if not self.holds:
-            wrong = list(self.groups["group"][~self.groups["agrees"]])
-            where = f" in {', '.join(wrong)}" if wrong else ""
+            where = ", ".join(self.groups["group"][~self.groups["agrees"]])
             found = " ".join(f"{f.code} {f.message}" for f in self.findings)
-            return f"ALARM: what was planned and what happened disagree{where}: {found}"
+            return f"ALARM: what was planned and what happened disagree in {where}: {found}"
         has_moved = self.groups["weights_moved"] != 0
         moved, still = (", ".join(self.groups["group"][which]) for which in (has_moved, ~has_moved))
         frozen = f" Bit for bit as before: {still}." if still else ""

@@ -11,12 +11,14 @@ import torch
 
 from ftkit import methods, plots, tasks
 from ftkit.display import Picture, Record, percent
-from ftkit.plan import Preview
-from ftkit.pretrained import Base
+from ftkit.plan import Plan, Preview
+from ftkit.pretrained import Base, stages
 from ftkit.pretrained.base import pool_tokens
 from ftkit.record import Run
 
-N_TEXTS = 128
+#: What a length of a `Drift` measures, with its unit.
+WEIGHTS, VECTORS, ATTENTION = "weights moved (%)", "representation: 1 - CKA", "attention shift"
+Tensors = Mapping[str, torch.Tensor]
 _BATCH = 32  # texts at a time: attention is kept for every pair of tokens, in every head of every block
 
 
@@ -27,6 +29,8 @@ class Drift(Record):
     ----------
     name : str
         What was trained.
+    plan : Plan
+        And how.
     groups : DataFrame
         One row a group, in the order of the computation: `group`; `planned` (`"moves"`, `"frozen"`,
         `"moves in part"`); `n_weights`; `weights_moved`, the length of the change relative to the weights' own (0.01
@@ -40,6 +44,7 @@ class Drift(Record):
     """
 
     name: str
+    plan: Plan
     groups: pd.DataFrame
     layers: pd.DataFrame
     n_texts: int
@@ -52,34 +57,38 @@ class Drift(Record):
         """Return the layers of one group."""
         return self.layers[self.layers["group"] == group].reset_index(drop=True)
 
+    def lengths(self) -> dict[str, pd.Series]:
+        """Return for each measure how far the groups went; NaN where there is nothing to measure.
+
+        The weights of a head have none: it is new, so that there is no length from before to compare with.
+        """
+        weights = 100 * self.groups["weights_moved"].where(self.groups["group"] != "head")
+        return {WEIGHTS: weights, VECTORS: 1 - self.groups["cka"], ATTENTION: self.groups["attention_shift"]}
+
     def summary(self) -> str:
-        still = self.groups[self.groups["weights_moved"] == 0]
-        inner = self.groups[self.groups["group"] != "head"]
-        if not (inner["weights_moved"] > 0).any():
+        moved = self.groups.set_index("group")["weights_moved"]
+        below, still = moved.drop("head"), moved.index[moved == 0]
+        if not below.any():
             return f"{self.name}: below the head no weight moved, and every text has the vector that it had."
-        most = inner.loc[inner["weights_moved"].idxmax()]
-        told = f"{self.name}: below the head, {most['group']} moved most, by {percent(most['weights_moved'])}"
-        zero = f"; exactly 0 in {', '.join(still['group'])}" if len(still) else ""
-        last = inner["cka"].dropna().iloc[-1]
-        alike = f"the vectors of {self.n_texts} texts have a CKA of {last:.3f} with the base's."
-        return f"{told}{zero}. At the top, {alike}"
+        most = f"below the head, {below.idxmax()} moved most, by {percent(below.max())}"
+        zero = f"; exactly 0 in {', '.join(still)}" if len(still) else ""
+        alike = f"the vectors of {self.n_texts} texts have a CKA of {self.groups['cka'].dropna().iloc[-1]:.3f}"
+        return f"{self.name}: {most}{zero}. At the top, {alike} with the base's."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         groups = self.groups
         shown = groups[["group", "planned"]].assign(**{"weights moved": groups["weights_moved"].map(in_words)})
+        if self.plan.start == "zero":  # the length of zeros is none to compare with
+            shown.loc[groups["group"] == "head", "weights moved"] = "new, from zeros"
         shown["CKA with the base"] = [_digits(c, exact=1) for c in groups["cka"]]
         shown["CKA by chance"] = [_digits(c) for c in groups["cka_chance"]]
         shown["attention shift"] = [_digits(a, exact=0) for a in groups["attention_shift"]]
-        told = self.layers.assign(moved=self.layers["weights_moved"].map(in_words))
-        wide = told.pivot(index="group", columns="layer", values="moved").fillna("")
-        wide = wide.loc[self.layers["group"].unique(), [layer for layer in _LAYERS if layer in wide]].reset_index()
+        told = self.layers.set_index(["group", "layer"])["weights_moved"].map(in_words).unstack(fill_value="")
+        wide = told.reindex(index=self.layers["group"].unique(), columns=_LAYERS).dropna(axis=1).reset_index()
         return [("What moved, group by group (the input comes first)", shown), ("Weights moved, by layer", wide)]
 
     def picture(self) -> Picture:
-        groups = self.groups
-        columns = {"weights moved (%)": 100 * groups["weights_moved"].where(groups["group"] != "head")}
-        columns |= {"representation: 1 - CKA": 1 - groups["cka"], "attention shift": groups["attention_shift"]}
-        figure = plots.stack_beside_bars(groups["group"], groups["planned"], columns)
+        figure = plots.stack_beside_bars(self.groups["group"], self.groups["planned"], self.lengths())
         return figure, f"The model as a stack, input at the bottom, and how far each part moved. {self.summary()}"
 
 
@@ -112,13 +121,11 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
     """
     if texts is None:
         every = run.data.valid.texts
-        texts = [every[i] for i in np.linspace(0, len(every) - 1, min(N_TEXTS, len(every))).astype(int)]
-    groups = tasks.classifier_groups(run.model)
-    blocks = [g for g in groups if g.startswith("block ")]
-    shift = shifts(run.base, run.model.encoder, texts).set_axis(["embeddings", *blocks])
-    preview = run.plan.preview(run.base, run.model.head.out_features)
+        texts = [every[i] for i in np.linspace(0, len(every) - 1, min(128, len(every))).astype(int)]
+    groups, after = tasks.classifier_groups(run.model), dict(run.model.named_parameters())
     before = {f"encoder.{n}": p for n, p in methods.start(run.base.encoder, run.plan).named_parameters()}
-    after = dict(run.model.named_parameters())
+    shift = shifts(run.base, run.model.encoder, texts).set_axis(stages(run.base))
+    preview = run.plan.preview(run.base, run.model.head.out_features)
     layers, moved = [], {"head": run.moved["head"]}
     for group in run.base.groups:
         names = groups[group]
@@ -129,7 +136,7 @@ def what_moved(run: Run, texts: Sequence[str] | None = None) -> Drift:
     columns = {"planned": planned_words(preview), "n_weights": preview.sizes, "weights_moved": moved}
     frame = pd.DataFrame(columns, index=pd.Index(groups, name="group")).join(shift).reset_index()
     parts = pd.DataFrame(layers, columns=["group", "layer", "n_weights", "weights_moved"])
-    return Drift(name=run.name, groups=frame, layers=parts, n_texts=len(texts))
+    return Drift(name=run.name, plan=run.plan, groups=frame, layers=parts, n_texts=len(texts))
 
 
 def planned_words(preview: Preview) -> dict[str, str]:
@@ -185,14 +192,12 @@ def attention_shift(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     return 0.5 * (after - before).abs().sum(dim=-1).mean(dim=1)
 
 
-def relative_change(
-    names: Sequence[str], before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]
-) -> float:
+@torch.no_grad()
+def relative_change(names: Sequence[str], before: Tensors, after: Tensors) -> float:
     """Return the length of the change of some tensors relative to their length before; exactly 0.0 if none changed."""
-    pairs = [(before[n].detach(), after[n].detach()) for n in names]
-    both = [b - a for a, b in pairs], [a for a, _ in pairs]
-    norms = ((torch.linalg.vector_norm(t, dtype=torch.float64).item() for t in tensors) for tensors in both)
-    change, length = (math.hypot(*each) for each in norms)
+    norm = torch.linalg.vector_norm
+    change = math.hypot(*(norm(after[n] - before[n], dtype=torch.float64) for n in names))
+    length = math.hypot(*(norm(before[n], dtype=torch.float64) for n in names))
     # What starts from zeros has no length to compare with: its change is told as a whole (100 %).
     return change / length if length else float(change > 0)
 
@@ -233,22 +238,21 @@ def shifts(base: Base, tuned: torch.nn.Module, texts: Sequence[str]) -> pd.DataF
     """
     ids = sorted(base.tokenize(texts), key=len)
     views = [_looking(encoder) for encoder in (base.encoder, tuned)]
-    before, after, moved = [], [], []
+    vectors, moved = [], []
     for start in range(0, len(ids), _BATCH):
         batch = base.batch(ids[start : start + _BATCH])
         real = batch["attention_mask"].bool()
         with torch.inference_mode():
             outs = [view(**batch, output_hidden_states=True, output_attentions=True) for view in views]
-        for kept, out in zip((before, after), outs, strict=True):
-            kept.append(torch.stack([pool_tokens(h, real, base.pooling) for h in out.hidden_states]))
+        pooled = [pool_tokens(hidden, real, base.pooling) for out in outs for hidden in out.hidden_states]
+        vectors.append(torch.stack(pooled).unflatten(0, (2, -1)))  # (base or tuned, stages, texts, hidden)
         pairs = zip(*(out.attentions or () for out in outs), strict=True)
         moved.append([attention_shift(a, b)[real].sum().item() for a, b in pairs])
-    before, after = (torch.cat(kept, dim=1).float().numpy() for kept in (before, after))  # (stages, texts, hidden)
+    before, after = torch.cat(vectors, dim=2).float().numpy()
     other = np.random.default_rng(0).permutation(len(ids))
     alike = [(linear_cka(x, y), linear_cka(x, y[other])) for x, y in zip(before, after, strict=True)]
-    shift = pd.DataFrame(alike, columns=["cka", "cka_chance"]).assign(attention_shift=np.nan)
-    shift.loc[1:, "attention_shift"] = np.sum(moved, axis=0) / sum(map(len, ids)) if outs[0].attentions else np.nan
-    return shift
+    elsewhere = pd.Series([np.nan, *(np.sum(moved, axis=0) / sum(map(len, ids)))], name="attention_shift")
+    return pd.DataFrame(alike, columns=["cka", "cka_chance"]).join(elsewhere)
 
 
 def _looking(encoder: torch.nn.Module) -> torch.nn.Module:

@@ -98,23 +98,21 @@ class Comparison(Record):
         rows, names = self.after.rows, np.array(self.after.rows.label_names, dtype=object)
         was, now = self.before.predicted[0], self.after.predicted[0]
         wrong, right = (was, now) if to == "right" else (now, was)
-        gained = np.flatnonzero((wrong != rows.labels) & (right == rows.labels))
-        confidence = self.after.proba[0].max(axis=1)
-        order = gained[np.argsort(-confidence[gained], kind="stable")]
-        shown = order[np.sort(np.unique(self.before.units[order], return_index=True)[1])][:n]  # of each group
-        frame = pd.DataFrame({"text": [shorten(rows.texts[i], 110) for i in shown]})
-        frame["label"], frame["before"], frame["after"] = (names[a[shown]] for a in (rows.labels, was, now))
-        return Changed(to=to, n_all=len(gained), rows=frame.assign(confidence=confidence[shown]))
+        told = {"text": rows.texts, "label": names[rows.labels], "before": names[was], "after": names[now]}
+        every = pd.DataFrame({**told, "confidence": self.after.proba[0].max(axis=1), "unit": self.before.units})
+        gained = every[(wrong != rows.labels) & (right == rows.labels)]
+        surest = gained.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("unit").head(n)
+        shown = surest.assign(text=[shorten(text, 110) for text in surest["text"]]).drop(columns="unit")
+        return Changed(to=to, n_all=len(gained), rows=shown.reset_index(drop=True))
 
     def summary(self) -> str:
         low, high = self.interval()
         before, after, verdict = self.before.name, self.after.name, self.verdict
-        unclear = verdict == CANNOT_TELL
-        told = f"cannot tell {after} from {before}" if unclear else f"{after} is {verdict} than {before}"
+        told = f"cannot tell {after} from {before}" if verdict == CANNOT_TELL else f"{after} is {verdict} than {before}"
         p = f"p = {self.p_value:.3f}" if self.p_value >= 0.001 else "p < 0.001"
         interval = f"{self.level:.0%} interval {points(low)} to {points(high)}"
         changed = f"{points(self.difference())} points ({interval}, {p}) on the {len(self.before.rows)} rows."
-        advice = FEW_ROWS_ADVICE if unclear and len(self.before.rows) < 500 else ""
+        advice = FEW_ROWS_ADVICE if verdict == CANNOT_TELL and len(self.before.rows) < 500 else ""
         return f"Verdict: {told}. Accuracy changed by {changed}{advice}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:

@@ -11,8 +11,6 @@ from ftkit.widgets.panel import Panel, announced
 
 #: Peak learning rates offered; each is about twice the one before.
 RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
-HEAD_RATES = (*RATES, 2e-3, 5e-3, 1e-2)
-DECAYS = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5)
 
 
 class FreezePanel(Panel):
@@ -48,7 +46,7 @@ class FreezePanel(Panel):
         self._tensors, moves = start.tensors, start.resolve(groups)
 
         words, asked = self._offer(sum(g.startswith("block ") for g in groups))
-        decays = sorted({*DECAYS, start.layer_decay}, reverse=True)
+        decays = sorted({1.0, 0.95, 0.9, 0.8, 0.65, 0.5, start.layer_decay}, reverse=True)
         decays = [("1 (one rate for all)" if d == 1 else f"{d:g}", d) for d in decays]
         rates, most = _rates(*RATES, start.lr), max(50, start.epochs)
         self.depth = self.control(Dropdown, "What may move", self._follow_list, options=words, value=asked)
@@ -58,13 +56,12 @@ class FreezePanel(Panel):
         self.gradual = self.control(Checkbox, "Gradual unfreezing", self._show, value=start.gradual, indent=False)
         self.may_move, self.rates = {}, {}
         for g in groups:
-            usual, offered = (start.head_lr, HEAD_RATES) if g == "head" else (0.0, (0.0, *RATES))
+            usual, offered = (start.head_lr, (*RATES, 2e-3, 5e-3, 1e-2)) if g == "head" else (0.0, (0.0, *RATES))
             rate = start.rates.get(g, usual)
-            tick, pick = {"value": g in moves, "indent": False}, {"value": rate, "options": _rates(*offered, rate)}
-            self.may_move[g] = self.control(Checkbox, f"{g} may move", self._follow_boxes, **tick)
-            self.rates[g] = self.control(Dropdown, f"Rate of {g}", self._show, **pick)
-        fields = {"lr": self.rate, "layer_decay": self.decay, "gradual": self.gradual, "epochs": self.epochs}
-        self._fields = fields | {"head_lr": self.rates["head"]}
+            ticked, offered = g in moves, _rates(*offered, rate)
+            self.may_move[g] = self.control(Checkbox, f"{g} may move", self._follow_boxes, value=ticked, indent=False)
+            self.rates[g] = self.control(Dropdown, f"Rate of {g}", self._show, options=offered, value=rate)
+        self._fields = {"lr": self.rate, "layer_decay": self.decay, "gradual": self.gradual, "epochs": self.epochs}
         self._weights, self._states = ({g: HTML() for g in groups} for _ in range(2))
 
         row = HBox([self.depth, self.rate, self.epochs, self.decay, self.gradual]).add_class("controls")
@@ -84,7 +81,7 @@ class FreezePanel(Panel):
         """The plan as the controls stand."""
         ticked, meant = self._ticked(), self._meant.get(self.depth.value)
         rates = {g: self.rates[g].value for g in ticked if g != "head" and self.rates[g].value}
-        shown = {name: control.value for name, control in self._fields.items()}
+        shown = {name: control.value for name, control in self._fields.items()} | {"head_lr": self.rates["head"].value}
         return self._start.but(train=meant.train if meant else ticked, tensors=self._tensors, rates=rates, **shown)
 
     @property
@@ -142,8 +139,8 @@ class FreezePanel(Panel):
         plan, preview, cost = self.value, self.preview, self.estimate
         share = 100 * preview.n_trained / preview.n_total
         told = f"<b>{count(preview.n_trained)}</b> of {count(preview.n_total)} weights may move ({share:.3g} %). "
-        needs = f"<b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory"
-        told += f"About {needs} on this machine, give or take a third."
+        needs = f"<b>{seconds(cost.train_s)}</b> and {size(cost.peak_bytes)} of memory on this machine"
+        told += f"About {needs}, give or take a third."
         if stuck := plan.start == "zero" and "head" not in preview.trained:
             told += " <b>As it stands, nothing can be learned: a frozen head of zeros always answers alike (FT054).</b>"
         self.status.value = announced(told)

@@ -1,8 +1,6 @@
 """The what-moved panel: the model as a stack, and how far each part of it went from the base (lesson 05)."""
 
-import math
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -10,22 +8,19 @@ from ipywidgets import HTML, Dropdown
 
 from ftkit.display import Record, count, escape, shorten
 from ftkit.drift import Drift, what_moved
+from ftkit.drift.moved import ATTENTION, VECTORS, WEIGHTS, in_words
 from ftkit.record import Run
 from ftkit.widgets.panel import Panel, grid, offer
 from ftkit.widgets.training import TrainingPanel
 
-#: What can be looked at, in words.
-MEASURES = {
-    "weights": "weights: how far they went",
-    "representations": "representations: how the texts' vectors changed",
-    "attention": "attention: how much of it went elsewhere",
-}
 _MEANING = {
-    "weights": "How far each group's weights went from where they started, relative to their own length.",
-    "representations": "How the vectors of the texts changed, after each group: 1 - CKA, which is 0 where they are the "
-    "same up to rotation and scale. By chance: what the same texts give in another order.",
-    "attention": "The share of attention that a token gives to others than in the base, mean over tokens and heads.",
+    WEIGHTS: "How far each group's weights went from where they started, relative to their own length.",
+    VECTORS: "How the vectors of the texts changed, after each group: 1 - CKA, which is 0 where they are the same up "
+    "to rotation and scale. By chance: what the same texts give in another order.",
+    ATTENTION: "The share of attention that a token gives to others than in the base, mean over tokens and heads.",
 }
+#: The columns of a Drift's own table that say it in numbers.
+_NUMBERS = {WEIGHTS: ["weights moved"], VECTORS: ["CKA with the base", "CKA by chance"], ATTENTION: ["attention shift"]}
 
 
 class WhatMovedPanel(Panel):
@@ -63,11 +58,11 @@ class WhatMovedPanel(Panel):
         place = training.data.name if training else " ".join(f"{r.data.name} {r.plan.code()}" for r in runs)
         super().__init__(place if key is None else key)
         self._training, self._name = training, "runs[{}]" if isinstance(source, list | tuple) else "run"
-        # Once a run is measured, what moved is kept, and the run, with its model, is not.
-        self._looked = [SimpleNamespace(run=run, plan=run.plan, drift=None) for run in runs]
+        # Once a run is measured, what moved stands in its place: the run, with its model, is not kept.
+        self._looked: list[Run | Drift] = runs
 
         self.run = self.control(Dropdown, "Run", self._show_measured, options=self._offered())
-        self.measure = self.control(Dropdown, "Look at", self._show, options=[(w, m) for m, w in MEASURES.items()])
+        self.measure = self.control(Dropdown, "Look at", self._show, options=list(_MEANING))
         self.group = self.control(Dropdown, "Layers of", self._show)
         self._stack, self._layers = HTML().add_class("stack"), HTML()
         shown = (self.run, self.measure, self.status, self._stack, self.group, self._layers, self.shown_code)
@@ -81,14 +76,14 @@ class WhatMovedPanel(Panel):
         """What moved in the chosen run; while it is being measured, this waits."""
         self.wait()
         self._measure()
-        return self._chosen and self._chosen.drift
+        return self._chosen
 
     @property
     def code(self) -> str:
         """The calls that measure the same."""
         lines = [f"drift = ft.what_moved({self._name.format(self.run.value)})"]
         if self._training:
-            plan = self._chosen.plan if self._chosen else self._training.plan
+            plan = (self._chosen or self._training).plan
             lines.insert(0, f"run = ft.fit(base, data, ft.{plan.code()})")
         if self.group.value:
             lines.append(f"drift.layers_of({self.group.value!r})")
@@ -97,8 +92,7 @@ class WhatMovedPanel(Panel):
     @property
     def static(self) -> Record:
         """What was measured; before that the run, or what the training panel would train."""
-        looked = self._chosen
-        return self._training.static if looked is None else looked.drift or looked.run
+        return self._chosen or self._training.static
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle = super()._repr_mimebundle_(include, exclude)
@@ -109,11 +103,11 @@ class WhatMovedPanel(Panel):
         super().retire()
         self._training = None
         # A kernel keeps every widget; it should not keep the models that came by it.
-        self._looked = [looked for looked in self._looked if looked.drift]
+        self._looked = [looked for looked in self._looked if isinstance(looked, Drift)]
         offer(self.run, self._offered())
 
     @property
-    def _chosen(self) -> SimpleNamespace | None:
+    def _chosen(self) -> Run | Drift | None:
         return None if self.run.value is None else self._looked[self.run.value]
 
     def _offered(self) -> list[tuple[str, int]]:
@@ -122,92 +116,69 @@ class WhatMovedPanel(Panel):
     def _trained(self, run: Run) -> None:
         """Take a run that the training panel has just finished; this is called in its thread."""
         if self._training and run:
-            measured = [looked for looked in self._looked if looked.drift]
-            self._looked = [*measured, SimpleNamespace(run=run, plan=run.plan, drift=None)]
+            self._looked = [*(looked for looked in self._looked if isinstance(looked, Drift)), run]
             offer(self.run, self._offered(), len(self._looked) - 1)
             self._show_measured()
 
     def _show_measured(self) -> None:
         """Show the chosen run; if it has not been measured, that begins."""
         self._show()
-        if self._chosen and not self._chosen.drift:
+        if isinstance(self._chosen, Run):
             self.in_thread(self._measure)
 
     def _measure(self) -> None:
         """Compare base and tuned model, once a run; in a thread or not, so only traits are assigned."""
-        while (looked := self._chosen) and not looked.drift:  # another may be chosen meanwhile
+        while isinstance(run := self._chosen, Run):  # another may be chosen meanwhile
             self.say("Comparing the tuned model with its base, text by text: a few seconds, once.")
-            looked.drift, looked.run = what_moved(looked.run), None
-            if looked is self._chosen:
+            drift, looked = what_moved(run), self._looked
+            if run in looked:  # the panel may have let go of it meanwhile
+                looked[looked.index(run)] = drift
+            if self._chosen is drift:
                 self._show()
                 self.tell_listeners()
 
     def _show(self) -> None:
         """Draw the stack, and the layers of the chosen group."""
-        looked = self._chosen
-        drift = looked and looked.drift
+        drift = self._chosen if isinstance(self._chosen, Drift) else None
         groups = [group for group in drift.groups["group"] if group != "head"][::-1] if drift else []
         if list(self.group.options) != groups:  # or the group that was chosen stays
             offer(self.group, groups)
-        self.run.disabled, self.group.disabled = not looked, not groups
+        self.run.disabled, self.group.disabled = not self._looked, not groups
         self.show_code()
-        zero, chosen = looked and looked.plan.start == "zero", self.group.value
-        self._stack.value = stack(drift.groups, self.measure.value, from_zeros=zero, chosen=chosen) if drift else ""
-        self._layers.value = layers(drift, chosen) if drift else ""
+        self._stack.value = stack(drift, self.measure.value, self.group.value) if drift else ""
+        self._layers.value = layers(drift, self.group.value) if drift else ""
         if drift:
             self.say(drift.summary())
-        elif not looked:
+        elif not self._looked:
             self.say("There is no run yet. When the training panel has finished one, what it moved shows here.")
 
 
-def stack(groups: pd.DataFrame, measure: str, *, from_zeros: bool, chosen: str | None = None) -> str:
-    """Return the groups as a table, the head on top: a bar, the number in words, and what was planned.
+def stack(drift: Drift, measure: str, chosen: str | None = None) -> str:
+    """Return one measure out of the drift's own table of groups, the head on top, with a bar in each row.
 
     Parameters
     ----------
-    groups : DataFrame
-        As in a `Drift`; NaN where there is nothing to measure.
+    drift : Drift
     measure : str
-        A key of `MEASURES`.
-    from_zeros : bool
-        Whether the head started as zeros; otherwise it started as a probe.
+        One of its `lengths()`: these are the bars.
     chosen : str, optional
         The group to mark.
     """
-    groups = groups[::-1]
-    of_measure = {"weights": groups["weights_moved"], "attention": groups["attention_shift"]}
-    amounts = of_measure.get(measure, 1 - groups["cka"])
-    # A head is new: it has no bar, since it has no length from before that one could be relative to.
-    lengths = amounts.where(groups["group"] != "head", 0).fillna(0)
-    told = [_told(amount, measure, planned) for amount, planned in zip(amounts, groups["planned"], strict=True)]
-    if groups["group"].iloc[0] == "head" and amounts.iloc[0] > 0:
-        told[0] = "new, from zeros" if from_zeros else f"{told[0]} from the probe it started as"
-    names, bars, planned = groups["group"].map(escape), _bars(lengths), groups["planned"].map(escape)
-    columns = [("Group", "", names), ("How far", "bar", bars), ("In numbers", "", told), ("Planned", "short", planned)]
-    if measure == "representations":
-        by_chance = ["" if math.isnan(cka) else _told(1 - cka, measure) for cka in groups["cka_chance"]]
-        columns.append(("By chance", "n", by_chance))
-    longest = f" The longest bar is {_told(lengths.max(), measure)}." if lengths.any() else ""
+    shown = drift.tables()[0][1].loc[::-1, ["group", *_NUMBERS[measure], "planned"]]
+    columns = [(name, "short", [escape(cell) or "not measured" for cell in cells]) for name, cells in shown.items()]
+    columns.insert(1, (measure, "bar", _bars(drift.lengths()[measure][::-1])))
     caption = "The model as a stack: texts enter at the bottom, answers leave at the top"
-    return f"<p>{escape(_MEANING[measure])}{longest}</p>{grid(caption, columns, list(groups['group'] == chosen))}"
+    return f"<p>{escape(_MEANING[measure])}</p>{grid(caption, columns, list(shown['group'] == chosen))}"
 
 
 def layers(drift: Drift, group: str) -> str:
     """Return how far the layers of one group went, as a table."""
-    found, planned = drift.layers_of(group), drift.groups.set_index("group").loc[group, "planned"]
-    told = [_told(moved, "weights", planned) for moved in found["weights_moved"]]
-    bars, names, sizes = _bars(found["weights_moved"]), found["layer"].map(escape), found["n_weights"].map(count)
-    how_far = [("How far its weights went", "bar", bars), ("In numbers", "", told)]
-    return grid(f"The layers of {group}", [("Layer", "", names), *how_far, ("Weights", "n", sizes)])
-
-
-def _told(amount: float, measure: str, planned: str = "") -> str:
-    if math.isnan(amount):
-        return "nothing to measure here"
-    if amount == 0:
-        return "exactly 0 (frozen)" if planned == "frozen" else "exactly 0"
-    return f"{amount:.3g}" if measure == "representations" else f"{100 * amount:.3g} %"
+    found = drift.layers_of(group)
+    names, lengths, sizes = map(escape, found["layer"]), found["weights_moved"], map(count, found["n_weights"])
+    columns = [("layer", "", names), ("how far", "bar", _bars(lengths))]
+    columns += [("weights moved", "short", map(in_words, lengths)), ("weights", "n", sizes)]
+    return grid(f"The layers of {group}", columns)
 
 
 def _bars(lengths: pd.Series) -> list[str]:
-    return [f'<div style="width:{100 * n / lengths.max():.1f}%"></div>' if n else "" for n in lengths]
+    return [f'<div style="width:{100 * n / lengths.max():.1f}%"></div>' if n > 0 else "" for n in lengths]

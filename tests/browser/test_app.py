@@ -123,7 +123,7 @@ def test_a_plan_is_changed_trained_and_judged(visit: Watched) -> None:
     # With so few rows the start may be the best epoch; then nothing has moved, and the panel says so.
     told = re.compile("block 5 moved most|below the head no weight moved")
     expect(moved.get_by_role("status")).to_contain_text(told, timeout=60_000)
-    expect(moved.locator(".stack").first).to_contain_text("exactly 0 (frozen)")
+    expect(moved.locator(".stack").first).to_contain_text("0 (exactly)")
 
 
 @browser_test
