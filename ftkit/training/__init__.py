@@ -12,11 +12,10 @@ from ftkit.doctor import give_back_memory
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record import Run
-from ftkit.training.events import Ended, Event, say_epochs
-from ftkit.training.loop import Loop
+from ftkit.training.loop import Ended, Loop
 from ftkit.training.ranks import Ranks
-from ftkit.training.state import Checkpoints
-from ftkit.training.steps import batches, better, make_optimizer, rate_factor, set_modes, settled
+from ftkit.training.state import RESUMABLE, Checkpoints
+from ftkit.training.steps import Event, batches, better, make_optimizer, rate_factor, say_epochs, set_modes, settled
 
 __all__ = ["Event", "batches", "better", "fit", "give_back_memory", "make_optimizer", "rate_factor", "say_epochs"]
 __all__ += ["set_modes", "settled"]
@@ -73,7 +72,7 @@ def fit(
     began = time.perf_counter()
     give_back_memory()
     plan = settled(plan)
-    checkpoints = Checkpoints.of(out, base, data, plan, resume)
+    checkpoints = Checkpoints(out, base, data, plan, resume)
     if checkpoints.ended:
         return record.load(checkpoints.folder, base, data)
     ranks = Ranks(track, checkpoints.folder)
@@ -84,21 +83,21 @@ def fit(
         torch.manual_seed(plan.seed)
         loop = Loop(base, data, plan, ranks, checkpoints, began, on_event, stop)
         loop.begin()
-        stopped, findings = None, ()
+        stopped, findings = None, []
         try:
             try:
                 loop.epochs()
             except Ended as ended:
-                stopped, findings = ended.reason, ended.findings
-                if ended.resumable:
+                stopped, *findings = ended.args
+                if stopped in RESUMABLE:
                     loop.checkpoint()
         except KeyboardInterrupt:
             stopped = "interrupted"
         except Exception as error:
-            error.run = loop.end(f"{type(error).__name__}: {error}", ())
+            error.run = loop.end(f"{type(error).__name__}: {error}")
             error.add_note("What was learned until then is not lost: `.run` of this error holds the best weights.")
             raise
-        run = loop.end(stopped, findings)
+        run = loop.end(stopped, *findings)
     if ranks.main:
         checkpoints.finish(run)
     return run

@@ -7,25 +7,22 @@ from torch import nn
 
 from ftkit import cache
 from ftkit.findings import Finding, FtkitError
+from ftkit.forecast.costs import depths
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 
 
 class Feed:
-    """The rows of a run as batches, as far up as its plan leaves the blocks frozen from below.
+    """The rows of a run as batches: of what frozen blocks made of them, where there are some, or of tokens.
 
     Parameters
     ----------
     base : Base
     encoder : torch.nn.Module
         Computes what is kept: the base's own, or a copy on another device, frozen as far as that is asked.
-    plan : Plan
-    groups : mapping of group name to parameter names, in the order of the computation
     train, valid : lists of token ids
-    before_batch : function
-        Called before each batch that is computed for the cache.
-    tell : function of two int
-        Told how many texts, and bytes on disk, are about to be written.
+    **watch
+        Functions that are called before something is kept, as `cache.activations` takes them.
 
     Attributes
     ----------
@@ -36,31 +33,19 @@ class Feed:
     """
 
     def __init__(
-        self,
-        base: Base,
-        encoder: nn.Module,
-        plan: Plan,
-        groups: Mapping[str, Sequence[str]],
-        train: list[list[int]],
-        valid: list[list[int]],
-        before_batch: Callable[[], None],
-        tell: Callable[[int, int], None],
+        self, base: Base, encoder: nn.Module, train: list[list[int]], valid: list[list[int]], **watch: Callable
     ) -> None:
-        self._base, self._plan, self._groups, self._ids = base, plan, groups, [*train, *valid]
-        self._first_valid, self._ask, self._tell = len(train), before_batch, tell
-        self._encoder, self._kept = encoder, None
-        self._given, self.stages, self.findings = 0, [], []
+        self._base, self._encoder, self._ids, self._first_valid = base, encoder, [*train, *valid], len(train)
+        self._watch, self._kept, self._given, self.stages, self.findings = watch, None, 0, [], []
 
-    def prepare(self, epoch: int) -> None:
-        """Get ready for an epoch, counted from 1: what is frozen in it is computed, if it was not before."""
-        prefix = frozen_prefix(self._base, self._plan, self._groups, epoch) if not self.findings else None
+    def prepare(self, prefix: cache.Prefix | None) -> None:
+        """Get ready for an epoch: what is frozen in it, if anything, is computed, if it was not before."""
         if prefix and self._kept and vars(self._kept.prefix) == vars(prefix):
             return
         self._close()
-        if prefix:
-            watch = {"before_batch": self._ask, "before_writing": self._tell}
+        if prefix and not self.findings:
             try:
-                self._kept = cache.activations(prefix, self._ids, self._encoder, **watch)
+                self._kept = cache.activations(prefix, self._ids, self._encoder, **self._watch)
             except FtkitError as error:
                 if error.code != "FT060":
                     raise
@@ -82,10 +67,10 @@ class Feed:
         self._close()
         if not self.stages:
             return None
-        told = {name: self.stages[0][name] for name in ("depth", "pooled")}  # the deepest: more moves later, not less
-        told["digest"] = " ".join(dict.fromkeys(stage["digest"] for stage in self.stages))
         sums = ("n_bytes", "n_built", "built_s", "saved_s")
-        return told | {name: sum(stage[name] for stage in self.stages) for name in sums}
+        told = {name: sum(stage[name] for stage in self.stages) for name in sums}
+        told["digest"] = " ".join(dict.fromkeys(stage["digest"] for stage in self.stages))
+        return self.stages[0] | told  # the first is the deepest: more moves later, not less
 
     def _close(self) -> None:
         """Write down what a stage did before the next one begins, and let go of it."""
@@ -100,12 +85,8 @@ class Feed:
 def frozen_prefix(base: Base, plan: Plan, groups: Mapping[str, Sequence[str]], epoch: int) -> cache.Prefix | None:
     """Return what an epoch leaves frozen from below, or None if that is no whole block or is not to be kept."""
     movable = plan.movable(groups, epoch)
-    below = []
-    for group, names in groups.items():
-        if movable.intersection(names):
-            break
-        below.append(group)
-    depth = sum(g.startswith("block ") for g in below)
+    stage = [g for g, names in groups.items() if movable.intersection(names)]
+    depth, _ = depths(base, stage)
     if not plan.cache or not depth:
         return None
-    return cache.Prefix(base=base, depth=depth, pooled=below == [g for g in groups if g != "head"], dtype=plan.dtype)
+    return cache.Prefix(base=base, depth=depth, pooled=stage == ["head"], dtype=plan.dtype)

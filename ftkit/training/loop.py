@@ -13,11 +13,10 @@ from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record import Run, environment
-from ftkit.training.events import Ended, Event, held, how_far
-from ftkit.training.feed import Feed
+from ftkit.training.feed import Feed, frozen_prefix
 from ftkit.training.ranks import Ranks
-from ftkit.training.state import Checkpoints, State, whole
-from ftkit.training.steps import batches, better, make_optimizer, rate_factor, set_modes
+from ftkit.training.state import Checkpoints, State
+from ftkit.training.steps import Ended, Event, batches, better, held, how_far, make_optimizer, rate_factor, set_modes
 
 
 class Loop:
@@ -44,33 +43,26 @@ class Loop:
             for block in cache.blocks_of(self.model.encoder)[1]:
                 block.compile(dynamic=True)
         if plan.start == "zero" and "head" not in plan.resolve(list(self.groups)):
-            told = (
-                "Plan.train leaves out 'head', and Plan.start is 'zero': a frozen head of zeros answers alike for ever."
-            )
+            told = "Plan.train lacks 'head', and Plan.start is 'zero': a frozen head of zeros answers alike for ever."
             raise FtkitError("FT054", f"{told} Add 'head' to train, or start from a probe: plan.but(start='probe').")
         self.ids, self.labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
         self.valid_ids, self.lengths = base.tokenize(data.valid.texts), [len(i) for i in self.ids]
         self.n_steps = plan.epochs * math.ceil(len(self.ids) / plan.batch_size)
-        self.weights = None
-        if plan.class_weight:
-            weights = tasks.class_weights(data.train.labels, len(data.label_names), data.kind)
-            self.weights = torch.tensor(weights, dtype=torch.float32)
+        weights = tasks.class_weights(data.train.labels, len(data.label_names), data.kind)
+        self.weights = torch.tensor(weights, dtype=torch.float32) if plan.class_weight else None
         self.computing, self.optimizer = ranks.prepare(self.model, make_optimizer(self.model, self.groups, plan))
         encoder = base.encoder if ranks.sharded else self.model.encoder
-        self.feed = Feed(base, encoder, plan, self.groups, self.ids, self.valid_ids, self._ask, self._tell_cache)
+        watch = {"before_batch": self._ask, "before_writing": self._tell_cache}
+        self.feed = Feed(base, encoder, self.ids, self.valid_ids, **watch)
 
     def begin(self) -> None:
         """Score the start, or go back to where a checkpoint stands."""
-        moving = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         try:
             if self.plan.start == "probe" and not self.checkpoints.waiting:
-                _start_from_probe(self.model, self.base, self.data, self._ask)
-            # Memory is what a small machine lacks: the start of the encoder is the base itself, not a copy of it.
-            start = {f"encoder.{n}": p for n, p in self.base.encoder.named_parameters()}
-            drawn = {n: whole(p.detach()).to("cpu", copy=True) for n, p in moving.items() if n not in start}
-            start = {n: drawn[n] if n in drawn else start[n] for n in moving}
-            order = torch.Generator().manual_seed(self.plan.seed)
-            self.state = State(moving, start, frozenset(drawn), self.optimizer, order, self.feed.stages)
+                probe, _ = baseline.fit_probe(self.base, self.data, self._ask)
+                parts = zip(("weight", "bias"), baseline.probe_weights(probe, self.data), strict=True)
+                self.model.head.load_state_dict({name: torch.from_numpy(part) for name, part in parts})
+            self.state = State(self.model, self.base, self.optimizer, self.plan.seed, self.feed.stages)
             here = self.state.environment = environment(self.plan.dtype, self.ranks.device, self.ranks.n)
             if self.checkpoints.waiting:
                 self.ranks.set_chances(self.checkpoints.read(self.state))
@@ -79,7 +71,7 @@ class Loop:
                     self._noticed.append(Finding(code="FT087", message=f"It had {'; '.join(differs)}."))
                 self._began -= self.state.elapsed_s
                 return self._emit("resumed", {})
-            self.feed.prepare(epoch=1)
+            self.feed.prepare(frozen_prefix(self.base, self.plan, self.groups, epoch=1))
             first, self.state.valid_proba = self._validate(epoch=0, train_loss=math.nan)
         except Ended:
             raise FtkitError("FT057", "Stopped before the start was scored, so there is nothing to keep.") from None
@@ -95,7 +87,7 @@ class Loop:
                 raise Ended(f"no better score on valid for {plan.patience} epochs")
             if plan.gradual or not ready:
                 plan.apply(self.model, self.groups, state.epoch)
-                self.feed.prepare(state.epoch)
+                self.feed.prepare(frozen_prefix(self.base, plan, self.groups, state.epoch))
                 self.computing, ready = self.ranks.again(self.model, self.computing), True
             set_modes(self.model, self.groups, plan, state.epoch)
             state.order.set_state(state.dealt)
@@ -128,8 +120,10 @@ class Loop:
         total, parts = torch.zeros(()), self.ranks.share(rows, plan.accumulate)
         for number, part in enumerate(parts, start=1):
             part, share = part or rows[:1], tasks.share(self.labels, part, rows, self.weights)
+            batch, kind = self.ranks.here(self.feed.train(part)), self.ranks.device.type
             with self.ranks.holding_back(self.computing, last=number == len(parts)):
-                logits = self._logits(part)
+                with torch.autocast(kind, torch.bfloat16, enabled=plan.dtype == "bfloat16"):
+                    logits = self.computing(batch).float()
                 labels, weights = self.labels[part].to(logits.device), self.weights
                 loss = tasks.loss(logits, labels, self.data.kind, weights) * share
                 (loss * self.ranks.n).backward()
@@ -160,12 +154,6 @@ class Loop:
             return told + "In float32 the answers to them are finite: rounding is a likely cause; try dtype='float32'."
         return told + "The answers to them are finite: a learning rate that is too high is the likely cause."
 
-    def _logits(self, rows: Sequence[int]) -> torch.Tensor:
-        """Return logits (rows, n_classes) in float32 of training rows."""
-        batch = self.ranks.here(self.feed.train(rows))
-        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.plan.dtype == "bfloat16"):
-            return self.computing(batch).float()
-
     def _validate(self, *, epoch: int, train_loss: float) -> tuple[dict[str, float], np.ndarray]:
         rows, ranks = self.data.valid, self.ranks
         how = {"before_batch": self._ask, "batch_of": self.feed.valid, "turn": (ranks.own, ranks.n)}
@@ -176,7 +164,7 @@ class Loop:
         entry = {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss}
         return {**entry, "accuracy": scored.accuracy, "macro_f1": scored.macro_f1}, proba
 
-    def end(self, stopped: str | None, findings: tuple[Finding, ...]) -> Run:
+    def end(self, stopped: str | None, *findings: Finding) -> Run:
         """Return what came of it, with the best weights; an unfinished epoch is dropped with all after the best."""
         state = self.state
         model = tasks.Classifier(self.base, len(self.data.label_names)) if self.ranks.sharded else self.model
@@ -207,7 +195,7 @@ class Loop:
             self.state.elapsed_s = self.elapsed_s
             tensors = self.state.tensors(self.ranks.chances())
             if self.ranks.main:
-                self.checkpoints.write(tensors, self.state.told())
+                self.checkpoints.write(self.state, tensors)
 
     @property
     def elapsed_s(self) -> float:
@@ -227,12 +215,4 @@ class Loop:
     def _ask(self, every_rank: bool = False) -> None:
         """End the run if that was asked for; several ranks have to end before the same step."""
         if (every_rank or self.ranks.n == 1) and self.ranks.decide(self._stop()):
-            raise Ended("stopped on request", resumable=True)
-
-
-def _start_from_probe(model: tasks.Classifier, base: Base, data: Splits, ask: Callable[[], None]) -> None:
-    probe, _ = baseline.fit_probe(base, data, ask)
-    weight, bias = baseline.probe_weights(probe, data)
-    with torch.no_grad():
-        model.head.weight.copy_(torch.from_numpy(weight))
-        model.head.bias.copy_(torch.from_numpy(bias))
+            raise Ended("stopped on request")

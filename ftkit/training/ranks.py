@@ -126,5 +126,4 @@ class Ranks:
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Pass figures on to the trackers, if there are any."""
-        if self._accelerator.trackers:
-            self._accelerator.log({k: v for k, v in values.items() if v == v}, step=step)  # NaN is no figure
+        self._accelerator.log({k: v for k, v in values.items() if v == v}, step=step)  # NaN is no figure

@@ -1,25 +1,21 @@
 """Where a run stands: all that decides how it goes on, and a checkpoint of it that no crash can leave half-written."""
 
 import json
-import tempfile
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from ftkit import record
+from ftkit import record, tasks
 from ftkit.data import Splits
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
-from ftkit.record import Run
+from ftkit.record.folder import FORMAT, agree, writable
 
-FORMAT = 1
 #: Seconds between two checkpoints within an epoch; one is also written at the end of each.
 EVERY_S = 30.0
 #: Why a run can have ended and still go on.
@@ -28,26 +24,30 @@ NAME = "checkpoint.safetensors"
 _TOLD = ("history", "losses", "best_epoch", "epoch", "done", "elapsed_s", "stages", "environment")
 
 
-@dataclass
 class State:
     """Where a run stands.
 
     Parameters
     ----------
-    moving : mapping of str to torch.nn.Parameter
-        What trains, by name.
-    start : mapping of str to torch.Tensor
-        What that was before the first step.
-    drawn : collection of str
-        The names in `start` that are not in the base: the head, and what a method adds.
+    model : tasks.Classifier
+        As it is before the first step.
+    base : Base
     optimizer : torch.optim.Optimizer
-    order : torch.Generator
-        Deals out the rows of each epoch.
+    seed : int
+        Decides how the rows of each epoch are dealt out.
     stages : list of mapping
         What was kept of the frozen blocks so far (see `Feed`).
 
     Attributes
     ----------
+    moving : mapping of str to torch.nn.Parameter
+        What trains, by name.
+    start : mapping of str to torch.Tensor
+        What that was before the first step.
+    drawn : list of str
+        The names in `start` that are not in the base: the head, and what a method adds.
+    order : torch.Generator
+        Deals out the rows of each epoch.
     history, losses : list
         As in `Run`.
     best : mapping of str to torch.Tensor
@@ -64,23 +64,18 @@ class State:
         Seconds since the run began, without those between a kill and a resumption.
     """
 
-    moving: Mapping[str, nn.Parameter]
-    start: Mapping[str, torch.Tensor]
-    drawn: Collection[str]
-    optimizer: torch.optim.Optimizer
-    order: torch.Generator
-    stages: list[Mapping[str, Any]]
-    history: list[Mapping[str, float]] = field(default_factory=list, init=False)
-    losses: list[float] = field(default_factory=list, init=False)
-    valid_proba: np.ndarray = field(init=False)
-    best_epoch: int = field(default=0, init=False)
-    epoch: int = field(default=1, init=False)
-    done: int = field(default=0, init=False)
-    elapsed_s: float = field(default=0.0, init=False)
-    environment: Mapping[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.best, self.dealt = self.start, self.order.get_state()
+    def __init__(
+        self, model: tasks.Classifier, base: Base, optimizer: torch.optim.Optimizer, seed: int, stages: list[Mapping]
+    ) -> None:
+        self.optimizer, self.order, self.stages = optimizer, torch.Generator().manual_seed(seed), stages
+        self.moving = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        # Memory is what a small machine lacks: the start of the encoder is the base itself, not a copy of it.
+        start = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
+        self.drawn = [n for n in self.moving if n not in start]
+        start |= {n: whole(self.moving[n].detach()).to("cpu", copy=True) for n in self.drawn}
+        self.start = self.best = {n: start[n] for n in self.moving}
+        self.history, self.losses, self.best_epoch, self.elapsed_s = [], [], 0, 0.0
+        self.epoch, self.done, self.dealt = 1, 0, self.order.get_state()
 
     @torch.no_grad()
     def keep(self, entry: Mapping[str, float], proba: np.ndarray) -> None:
@@ -103,10 +98,6 @@ class State:
             found |= {f"{key}/{name}": whole(t) for key, t in self.optimizer.state.get(parameter, {}).items()}
         found |= {"chances": chances, "dealt": self.dealt, "valid_proba": torch.from_numpy(self.valid_proba)}
         return {n: t.detach().cpu().contiguous() for n, t in found.items()}
-
-    def told(self) -> dict[str, Any]:
-        """Return everything that is not a tensor, as JSON can hold it."""
-        return {name: getattr(self, name) for name in _TOLD}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, torch.Tensor], told: Mapping[str, Any]) -> None:
@@ -144,63 +135,55 @@ def like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-@dataclass
 class Checkpoints:
     """The checkpoint of a run in its folder, written at most so often; a new one takes the old one's place at once.
 
     Parameters
     ----------
+    out : str, Path or None
+        The folder, which is made where there is none; None keeps nothing.
+    base, data, plan : Base, Splits and Plan
+        What has to be equal for a checkpoint to be this run's.
+    resume : bool
+        Whether the folder may hold a run.
+
+    Attributes
+    ----------
     folder : Path or None
-        None keeps nothing.
-    run : mapping
-        What has to be equal for a checkpoint to be this run's: plan, data, weights of the base.
     waiting, ended : bool
-        Whether a checkpoint is there to go on from, or a run that has ended.
+        Whether a checkpoint is there to go on from, or else a run that has ended.
+
+    Raises
+    ------
+    FtkitError
+        FT080, if the folder cannot be written; FT084, if it holds a run, and none is to be resumed.
     """
 
-    folder: Path | None
-    run: Mapping[str, Any]
-    waiting: bool = False
-    ended: bool = False
-    _written: float = field(default_factory=time.perf_counter, init=False)
-
-    @classmethod
-    def of(cls, out: str | Path | None, base: Base, data: Splits, plan: Plan, resume: bool) -> Self:
-        """Look into the folder of a run, and make it where there is none.
-
-        Raises
-        ------
-        FtkitError
-            FT080, if it cannot be written; FT084, if it holds a run, and none is to be resumed.
-        """
+    def __init__(self, out: str | Path | None, base: Base, data: Splits, plan: Plan, resume: bool = False) -> None:
+        self.folder, self.waiting, self.ended = None, False, False
         if out is None:
-            return cls(None, {})
-        folder = Path(out)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass  # it can be written: better to know now than after the first epoch
-        except OSError as error:
-            raise FtkitError("FT080", f"{folder} cannot be written: {error.strerror or error}.") from error
-        waiting, ended = (folder / NAME).exists(), (folder / record.NAME).exists()
-        if (waiting or ended) and not resume:
-            raise FtkitError("FT084", f"{folder} holds a run. Go on with it by resume=True, or name another folder.")
-        return cls(folder, record.identity(base, data, plan), waiting, ended and not waiting)
+            return
+        self.folder = writable(out)
+        self.waiting, ended = (self.folder / NAME).exists(), (self.folder / record.NAME).exists()
+        if (self.waiting or ended) and not resume:
+            raise FtkitError("FT084", f"{out} holds a run. Go on with it by resume=True, or name another folder.")
+        self.ended, self._run = ended and not self.waiting, record.identity(base, data, plan)
+        self._written = time.perf_counter()
 
     def due(self) -> bool:
         """Say whether it is time for the next one."""
         return time.perf_counter() - self._written >= EVERY_S
 
-    def write(self, tensors: Mapping[str, torch.Tensor], told: Mapping[str, Any]) -> None:
-        """Write where a run stands.
+    def write(self, state: State, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write where a run stands; `tensors` are its state's own.
 
         Raises
         ------
         FtkitError
             FT080, if the folder cannot be written; the checkpoint before is still there.
         """
-        header = {"ftkit": json.dumps({"format": FORMAT, "run": self.run, "state": told})}
-        record.write_tensors(self.folder / NAME, tensors, header)
+        told = {"format": FORMAT, "run": self._run, "state": {name: getattr(state, name) for name in _TOLD}}
+        record.write_tensors(self.folder / NAME, tensors, {"ftkit": json.dumps(told)})
         self._written = time.perf_counter()
 
     def read(self, state: State) -> torch.Tensor:
@@ -215,16 +198,13 @@ class Checkpoints:
         tensors, header = record.read_tensors(path)
         try:
             told = json.loads(header["ftkit"])
-            if told["format"] != FORMAT:
-                raise FtkitError("FT081", f"{path} has format {told['format']}; this ftkit reads {FORMAT}.")
-            if differs := [key for key, value in self.run.items() if told["run"].get(key) != value]:
-                raise FtkitError("FT081", f"{path} is of another run: its {' and '.join(differs)} differ.")
+            agree(path, told | told["run"], self._run)
             state.restore(tensors, told["state"])
         except (KeyError, TypeError, ValueError) as error:
             raise FtkitError("FT081", f"{path} is damaged, or no checkpoint of ftkit: {error}.") from error
         return tensors["chances"]
 
-    def finish(self, run: Run) -> None:
+    def finish(self, run: record.Run) -> None:
         """Keep the run itself; its checkpoint stays only where it was stopped and can go on."""
         if self.folder:
             try:
