@@ -167,8 +167,7 @@ def rate_range(
         loop.begin()
         with contextlib.suppress(Ended):
             loop.epochs()
-        losses = loop.state.losses
-        loop.end("tested")
+        losses = list(loop.end("tested").losses)
     diverged = float(rates[len(losses) - 1]) if len(losses) < n_steps or _lost(losses) else None
     finite = np.array(losses)[np.isfinite(losses)]
     if len(finite) < 6:

@@ -11,14 +11,12 @@ from ftkit.data import Splits
 from ftkit.doctor import give_back_memory
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
-from ftkit.record import Run
 from ftkit.training.loop import Ended, Loop
 from ftkit.training.ranks import Ranks
 from ftkit.training.state import RESUMABLE, Checkpoints
 from ftkit.training.steps import Event, batches, better, make_optimizer, rate_factor, say_epochs, set_modes, settled
 
-__all__ = ["Event", "batches", "better", "fit", "give_back_memory", "make_optimizer", "rate_factor", "say_epochs"]
-__all__ += ["set_modes", "settled"]
+__all__ = ["Event", "batches", "better", "fit", "make_optimizer", "rate_factor", "say_epochs", "set_modes", "settled"]
 
 
 def fit(
@@ -31,7 +29,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     track: Sequence[str] = (),
-) -> Run:
+) -> record.Run:
     """Tune a copy of `base` on `data.train` as `plan` says, and return what came of it.
 
     Nothing given is changed, so running a cell twice gives the same answer: with equal plan, data, versions,
@@ -73,7 +71,7 @@ def fit(
     give_back_memory()
     plan = settled(plan)
     checkpoints = Checkpoints(out, base, data, plan, resume)
-    if checkpoints.ended:
+    if checkpoints.ended and not checkpoints.waiting:
         return record.load(checkpoints.folder, base, data)
     ranks = Ranks(track, checkpoints.folder)
     if ranks.n == 1 and ranks.device.type == "cpu":  # what surely does not fit is not begun

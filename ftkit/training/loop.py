@@ -45,24 +45,23 @@ class Loop:
         if plan.start == "zero" and "head" not in plan.resolve(list(self.groups)):
             told = "Plan.train lacks 'head', and Plan.start is 'zero': a frozen head of zeros answers alike for ever."
             raise FtkitError("FT054", f"{told} Add 'head' to train, or start from a probe: plan.but(start='probe').")
-        self.ids, self.labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
-        self.valid_ids, self.lengths = base.tokenize(data.valid.texts), [len(i) for i in self.ids]
-        self.n_steps = plan.epochs * math.ceil(len(self.ids) / plan.batch_size)
+        ids, self.labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
+        self.valid_ids, self.lengths = base.tokenize(data.valid.texts), [len(i) for i in ids]
+        self.n_steps = plan.epochs * math.ceil(len(ids) / plan.batch_size)
         weights = tasks.class_weights(data.train.labels, len(data.label_names), data.kind)
         self.weights = torch.tensor(weights, dtype=torch.float32) if plan.class_weight else None
         self.computing, self.optimizer = ranks.prepare(self.model, make_optimizer(self.model, self.groups, plan))
         encoder = base.encoder if ranks.sharded else self.model.encoder
-        watch = {"before_batch": self._ask, "before_writing": self._tell_cache}
-        self.feed = Feed(base, encoder, self.ids, self.valid_ids, **watch)
+        self.feed = Feed(base, encoder, ids, self.valid_ids, before_batch=self._ask, before_writing=self._tell_cache)
 
     def begin(self) -> None:
         """Score the start, or go back to where a checkpoint stands."""
         try:
             if self.plan.start == "probe" and not self.checkpoints.waiting:
                 probe, _ = baseline.fit_probe(self.base, self.data, self._ask)
-                parts = zip(("weight", "bias"), baseline.probe_weights(probe, self.data), strict=True)
-                self.model.head.load_state_dict({name: torch.from_numpy(part) for name, part in parts})
-            self.state = State(self.model, self.base, self.optimizer, self.plan.seed, self.feed.stages)
+                weight, bias = map(torch.from_numpy, baseline.probe_weights(probe, self.data))
+                self.model.head.load_state_dict({"weight": weight, "bias": bias})
+            self.state = State(self.model, self.base, self.optimizer, self.plan.seed)
             here = self.state.environment = environment(self.plan.dtype, self.ranks.device, self.ranks.n)
             if self.checkpoints.waiting:
                 self.ranks.set_chances(self.checkpoints.read(self.state))
@@ -72,7 +71,7 @@ class Loop:
                 self._began -= self.state.elapsed_s
                 return self._emit("resumed", {})
             self.feed.prepare(frozen_prefix(self.base, self.plan, self.groups, epoch=1))
-            first, self.state.valid_proba = self._validate(epoch=0, train_loss=math.nan)
+            first, self.state.valid_proba = self._validate(0, train_loss=math.nan)
         except Ended:
             raise FtkitError("FT057", "Stopped before the start was scored, so there is nothing to keep.") from None
         self.state.history.append(first)
@@ -80,6 +79,7 @@ class Loop:
     def epochs(self) -> None:
         """Train epoch after epoch; raise `Ended` where the run ends before its last."""
         plan, state, ready = self.plan, self.state, False
+        self.feed.stages = state.stages  # those of before a resumption count, too
         if state.epoch == 1 and not state.done:
             self._emit("epoch", state.history[0])
         while state.epoch <= plan.epochs:
@@ -97,9 +97,8 @@ class Loop:
                 self._step(rows)
                 if self.checkpoints.folder and self.ranks.decide(self.checkpoints.due()):
                     self.checkpoint()
-            mean = float(np.mean(state.losses[-len(dealt) :]))
             doctor.give_back_memory()  # what the steps used would lie beside what validation uses
-            entry, proba = self._validate(epoch=state.epoch, train_loss=mean)
+            entry, proba = self._validate(state.epoch, train_loss=float(np.mean(state.losses[-len(dealt) :])))
             state.history.append(entry)
             # An epoch's last step can spoil the weights without showing in any training loss.
             if not math.isfinite(entry["valid_loss"]):
@@ -117,15 +116,15 @@ class Loop:
         rate = rate_factor(len(state.losses), self.n_steps, plan)
         for settings in self.optimizer.param_groups:
             settings["lr"] = settings["peak"] * rate
-        total, parts = torch.zeros(()), self.ranks.share(rows, plan.accumulate)
-        for number, part in enumerate(parts, start=1):
+        total, own = torch.zeros(()), rows[self.ranks.own :: self.ranks.n]
+        for number in range(plan.accumulate):  # a part can be empty where rows are few
+            part = own[number :: plan.accumulate]
             part, share = part or rows[:1], tasks.share(self.labels, part, rows, self.weights)
             batch, kind = self.ranks.here(self.feed.train(part)), self.ranks.device.type
-            with self.ranks.holding_back(self.computing, last=number == len(parts)):
+            with self.ranks.holding_back(self.computing, last=number + 1 == plan.accumulate):
                 with torch.autocast(kind, torch.bfloat16, enabled=plan.dtype == "bfloat16"):
                     logits = self.computing(batch).float()
-                labels, weights = self.labels[part].to(logits.device), self.weights
-                loss = tasks.loss(logits, labels, self.data.kind, weights) * share
+                loss = tasks.loss(logits, self.labels[part].to(logits.device), self.data.kind, self.weights) * share
                 (loss * self.ranks.n).backward()
             total += loss.detach().cpu()
         state.losses.append(self.ranks.sum(total).item())
@@ -154,7 +153,7 @@ class Loop:
             return told + "In float32 the answers to them are finite: rounding is a likely cause; try dtype='float32'."
         return told + "The answers to them are finite: a learning rate that is too high is the likely cause."
 
-    def _validate(self, *, epoch: int, train_loss: float) -> tuple[dict[str, float], np.ndarray]:
+    def _validate(self, epoch: int, train_loss: float) -> tuple[dict[str, float], np.ndarray]:
         rows, ranks = self.data.valid, self.ranks
         how = {"before_batch": self._ask, "batch_of": self.feed.valid, "turn": (ranks.own, ranks.n)}
         logits = ranks.sum(torch.from_numpy(tasks.logits_of(self.model, self.base, self.valid_ids, **how))).numpy()
@@ -176,13 +175,12 @@ class Loop:
         optimized = held(self.optimizer, self.model, self.groups)
         # Two numbers a weight. Loop, feed and optimizer refer to one another: what they hold of a model would go late.
         self.optimizer.state.clear()
-        train_s = self.elapsed_s
         found, kept = (*findings, *self._noticed, *self.feed.findings), self.feed.report()
         self.computing = self.model = self.optimizer = self.feed = None
         asked = {"base": self.base, "plan": self.plan, "data": self.data}
         became = {"model": model, "moved": moved, "optimized": optimized, "best_epoch": state.best_epoch}
         told = {"history": tuple(state.history), "losses": tuple(state.losses), "valid_proba": state.valid_proba}
-        cost = {"n_steps": len(state.losses), "train_s": train_s, "peak_bytes": doctor.peak_rss_bytes()}
+        cost = {"n_steps": len(state.losses), "train_s": self.elapsed_s, "peak_bytes": doctor.peak_rss_bytes()}
         how = {"environment": state.environment, "cache": kept, "stopped": stopped, "findings": found}
         run = Run(**asked, **became, **told, **cost, **how)
         del state, self.state
@@ -203,7 +201,7 @@ class Loop:
         return time.perf_counter() - self._began
 
     def _emit(self, kind: str, values: Mapping[str, float]) -> None:
-        step = len(self.state.losses) if hasattr(self, "state") else 0
+        step = len(self.state.losses)
         if kind in ("step", "epoch"):
             self.ranks.log(values, step)
         if self._on_event and self.ranks.main:

@@ -35,8 +35,6 @@ class State:
     optimizer : torch.optim.Optimizer
     seed : int
         Decides how the rows of each epoch are dealt out.
-    stages : list of mapping
-        What was kept of the frozen blocks so far (see `Feed`).
 
     Attributes
     ----------
@@ -58,16 +56,16 @@ class State:
         The epoch under way, counted from 1, and the steps taken in it.
     dealt : torch.Tensor of uint8
         The state of `order` when that epoch began.
+    stages : list of mapping
+        What was kept of the frozen blocks so far (see `Feed`).
     environment : mapping
         Versions, processor, threads, as in `Run`.
     elapsed_s : float
         Seconds since the run began, without those between a kill and a resumption.
     """
 
-    def __init__(
-        self, model: tasks.Classifier, base: Base, optimizer: torch.optim.Optimizer, seed: int, stages: list[Mapping]
-    ) -> None:
-        self.optimizer, self.order, self.stages = optimizer, torch.Generator().manual_seed(seed), stages
+    def __init__(self, model: tasks.Classifier, base: Base, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        self.optimizer, self.order, self.stages = optimizer, torch.Generator().manual_seed(seed), []
         self.moving = {n: p for n, p in model.named_parameters() if p.requires_grad}
         # Memory is what a small machine lacks: the start of the encoder is the base itself, not a copy of it.
         start = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
@@ -81,12 +79,10 @@ class State:
     def keep(self, entry: Mapping[str, float], proba: np.ndarray) -> None:
         """Take the weights as they are now for the best so far."""
         self.best_epoch, self.valid_proba = int(entry["epoch"]), proba
-        now = {n: whole(p.detach()) for n, p in self.moving.items()}
-        if self.best is self.start:
-            self.best = {n: t.to("cpu", copy=True) for n, t in now.items()}
-        else:  # in the place of the copy before: memory is what a small machine lacks
-            for name, tensor in now.items():
-                self.best[name].copy_(tensor)
+        if self.best is self.start:  # later ones take this one's place: memory is what a small machine lacks
+            self.best = {n: torch.empty(p.shape, dtype=p.dtype) for n, p in self.moving.items()}
+        for name, parameter in self.moving.items():
+            self.best[name].copy_(whole(parameter.detach()))
 
     def tensors(self, chances: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return everything that is a tensor, by a name that says whose it is; `chances` are the ranks' generators."""
@@ -102,19 +98,16 @@ class State:
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, torch.Tensor], told: Mapping[str, Any]) -> None:
         """Go back to where a checkpoint stands."""
-        self.stages[:] = told["stages"]
-        for name in set(_TOLD) - {"stages"}:
-            setattr(self, name, told[name])
+        vars(self).update({name: told[name] for name in _TOLD})
         found: dict[str, dict[str, torch.Tensor]] = {}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition("/")
             found.setdefault(kind, {})[rest] = tensor
         for name, parameter in self.moving.items():
             parameter.copy_(like(parameter, found["now"][name]))
-            state = {key: found[key][name] for key in ("step", "exp_avg", "exp_avg_sq") if name in found.get(key, ())}
-            if state:
-                moments = {k: like(parameter, t) for k, t in state.items() if k != "step"}
-                self.optimizer.state[parameter] = {"step": state["step"].to(parameter.device), **moments}
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if name in found.get(key, ()):
+                    self.optimizer.state[parameter][key] = like(parameter, found[key][name])
         self.start = {**self.start, **found.get("start", {})}
         self.best = found.get("best", self.start)
         self.dealt, self.valid_proba = tensors["dealt"], tensors["valid_proba"].numpy()
@@ -126,9 +119,12 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a whole tensor as its parameter lies: on its device, or dealt out over several processes."""
+    """Return a whole tensor as its parameter lies: on its device, or dealt out over several processes.
+
+    A number, such as the optimizer's count of steps, is whole on each of them.
+    """
     tensor = tensor.to(parameter.device)
-    if hasattr(parameter, "full_tensor"):
+    if tensor.ndim and hasattr(parameter, "full_tensor"):
         from torch.distributed.tensor import distribute_tensor
 
         return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
@@ -151,7 +147,7 @@ class Checkpoints:
     ----------
     folder : Path or None
     waiting, ended : bool
-        Whether a checkpoint is there to go on from, or else a run that has ended.
+        Whether a checkpoint is there to go on from, and whether a run that has ended.
 
     Raises
     ------
@@ -160,14 +156,11 @@ class Checkpoints:
     """
 
     def __init__(self, out: str | Path | None, base: Base, data: Splits, plan: Plan, resume: bool = False) -> None:
-        self.folder, self.waiting, self.ended = None, False, False
-        if out is None:
-            return
-        self.folder = writable(out)
-        self.waiting, ended = (self.folder / NAME).exists(), (self.folder / record.NAME).exists()
-        if (self.waiting or ended) and not resume:
+        self.folder = None if out is None else writable(out)
+        self.waiting, self.ended = (bool(self.folder) and (self.folder / n).exists() for n in (NAME, record.NAME))
+        if (self.waiting or self.ended) and not resume:
             raise FtkitError("FT084", f"{out} holds a run. Go on with it by resume=True, or name another folder.")
-        self.ended, self._run = ended and not self.waiting, record.identity(base, data, plan)
+        self._run = record.identity(base, data, plan) if self.folder else {}
         self._written = time.perf_counter()
 
     def due(self) -> bool:

@@ -11,6 +11,8 @@ from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 
+Groups = Mapping[str, Sequence[str]]
+
 
 @record
 class Event:
@@ -46,10 +48,10 @@ def say_epochs(event: Event) -> None:
         print(f"Going on after step {count(event.step)} of {count(event.n_steps)}.", flush=True)
     if event.kind == "epoch" and event.step:
         left = event.elapsed_s / event.step * (event.n_steps - event.step)
-        told = "training loss {train_loss:.3f}, valid loss {valid_loss:.3f}, valid accuracy {accuracy:.3f}"
         to_go = f", about {seconds(left)} to go" if left > 1 else ""
-        epoch = f"epoch {event.values['epoch']:.0f}: {told.format(**event.values)}"
-        print(f"{epoch} ({seconds(event.elapsed_s)}{to_go})", flush=True)
+        told = "training loss {train_loss:.3f}, valid loss {valid_loss:.3f}, valid accuracy {accuracy:.3f}"
+        told = f"epoch {event.values['epoch']:.0f}: {told.format(**event.values)}"
+        print(f"{told} ({seconds(event.elapsed_s)}{to_go})", flush=True)
 
 
 class Ended(Exception):
@@ -77,7 +79,7 @@ def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator) -> 
     return [cut[i] for i in torch.randperm(len(cut), generator=order).tolist()]
 
 
-def make_optimizer(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan: Plan) -> torch.optim.AdamW:
+def make_optimizer(model: tasks.Classifier, groups: Groups, plan: Plan) -> torch.optim.AdamW:
     """Return AdamW over exactly the parameters that may move, each group at its rate, biases and norms undecayed.
 
     Each setting remembers its `peak` rate, of which the schedule takes a share.
@@ -91,10 +93,8 @@ def make_optimizer(model: tasks.Classifier, groups: Mapping[str, Sequence[str]],
     matrices = {n for n in movable if parameters[n].ndim > 1 and ".ia3_" not in n}
     settings = []
     for group, rate in plan.rates_for(list(groups)).items():
-        for decayed in (True, False):
-            chosen = [parameters[n] for n in groups[group] if n in movable and (n in matrices) == decayed]
-            if chosen:
-                decay = plan.weight_decay if decayed else 0.0
+        for decay, names in ((plan.weight_decay, matrices), (0.0, movable - matrices)):
+            if chosen := [parameters[n] for n in groups[group] if n in names]:
                 settings.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
     return torch.optim.AdamW(settings, fused=True)
 
@@ -113,7 +113,7 @@ def rate_factor(step: int, n_steps: int, plan: Plan) -> float:
     return {"constant": 1.0, "linear": 1 - through, "cosine": (1 + math.cos(math.pi * through)) / 2}[plan.schedule]
 
 
-def set_modes(model: tasks.Classifier, groups: Mapping[str, Sequence[str]], plan: Plan, epoch: int = 1) -> None:
+def set_modes(model: tasks.Classifier, groups: Groups, plan: Plan, epoch: int = 1) -> None:
     """Put what trains in training mode and all that is frozen in evaluation mode: no dropout, no moving statistics.
 
     `requires_grad=False` alone would leave dropout on in frozen layers, and BatchNorm's averages moving. `epoch`
@@ -142,9 +142,7 @@ def better(new: Mapping[str, float], old: Mapping[str, float], monitor: str) -> 
     return new["valid_loss"] < old["valid_loss"] if monitor == "loss" else new[monitor] > old[monitor]
 
 
-def held(
-    optimizer: torch.optim.Optimizer, model: tasks.Classifier, groups: Mapping[str, Sequence[str]]
-) -> dict[str, int]:
+def held(optimizer: torch.optim.Optimizer, model: tasks.Classifier, groups: Groups) -> dict[str, int]:
     """Return how many weights of each group the optimizer itself holds, whatever the plan says."""
     held = {id(p) for settings in optimizer.param_groups for p in settings["params"]}
     parameters = dict(model.named_parameters())
@@ -152,9 +150,7 @@ def held(
 
 
 @torch.no_grad()
-def how_far(
-    model: tasks.Classifier, base: Base, groups: Mapping[str, Sequence[str]], start: Mapping[str, torch.Tensor]
-) -> dict[str, float]:
+def how_far(model: tasks.Classifier, base: Base, groups: Groups, start: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """Return each group's relative change, and make sure that what was frozen is bit for bit the base's."""
     now = dict(model.named_parameters())
     before = {f"encoder.{n}": p for n, p in base.encoder.named_parameters()}
