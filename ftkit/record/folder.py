@@ -127,8 +127,7 @@ def load(folder: str | Path, base: Base, data: Splits) -> "Run":
         agree(path, told, identity(base, data, Plan()) | {"plan": told["plan"]})  # any plan will do, so it is its own
         plan = Plan(**told["plan"])
         model, answers = restored(path, base, plan, len(data.label_names))
-        plain = {name: told[name] for name in _PLAIN}
-        plain |= {"history": tuple(told["history"]), "losses": tuple(told["losses"])}
+        plain = {n: tuple(told[n]) if isinstance(told[n], list) else told[n] for n in _PLAIN}
         findings = tuple(Finding(**found) for found in told["findings"])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FtkitError("FT081", f"{path} is damaged, or no run of ftkit: {error}.") from error

@@ -11,10 +11,10 @@ from ftkit.data import Splits
 from ftkit.doctor import give_back_memory
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
-from ftkit.training.loop import Ended, Loop
+from ftkit.training.loop import Ended, Event, Loop, better, say_epochs
 from ftkit.training.ranks import Ranks
 from ftkit.training.state import RESUMABLE, Checkpoints
-from ftkit.training.steps import Event, batches, better, make_optimizer, rate_factor, say_epochs, set_modes, settled
+from ftkit.training.steps import batches, make_optimizer, rate_factor, set_modes, settled
 
 __all__ = ["Event", "batches", "better", "fit", "make_optimizer", "rate_factor", "say_epochs", "set_modes", "settled"]
 

@@ -1,4 +1,4 @@
-"""One run from its first step to its last: what is prepared, what a step does, and what is kept at the end."""
+"""One run from its first step to its last: what is prepared, what a step does, what is told, and what is kept."""
 
 import math
 import time
@@ -9,14 +9,63 @@ import torch
 
 from ftkit import baseline, cache, doctor, evaluation, methods, tasks
 from ftkit.data import Splits
+from ftkit.display import count, record, seconds, size
 from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record import Run, environment
-from ftkit.training.feed import Feed, frozen_prefix
 from ftkit.training.ranks import Ranks
 from ftkit.training.state import Checkpoints, State
-from ftkit.training.steps import Ended, Event, batches, better, held, how_far, make_optimizer, rate_factor, set_modes
+from ftkit.training.steps import Feed, batches, frozen_prefix, held, how_far, make_optimizer, rate_factor, set_modes
+
+
+@record
+class Event:
+    """Something that happened during a run.
+
+    Parameters
+    ----------
+    kind : str
+        `"epoch"` after an epoch (and once before the first step, as epoch 0), `"step"` after a step, `"cache"`
+        before the frozen blocks are computed, or `"resumed"` where a run goes on from a checkpoint.
+    step, n_steps : int
+        Steps taken, and planned.
+    elapsed_s : float
+        Seconds since the run began.
+    values : mapping
+        For a step its `loss`, its `rate` (the share of the peak learning rate) and its `n_rows`; for an epoch its
+        entry in the history; for the cache `n_texts` and the `n_bytes` they take on disk.
+    """
+
+    kind: str
+    step: int
+    n_steps: int
+    elapsed_s: float
+    values: Mapping[str, float]
+
+
+def say_epochs(event: Event) -> None:
+    """Print one line an epoch: the losses, the score on `valid`, and the time to go; and what is about to be kept."""
+    if event.kind == "cache":
+        n_texts, n_bytes = event.values["n_texts"], event.values["n_bytes"]
+        print(f"The frozen blocks are computed once: {count(n_texts)} texts, {size(n_bytes)} on disk.", flush=True)
+    if event.kind == "resumed":
+        print(f"Going on after step {count(event.step)} of {count(event.n_steps)}.", flush=True)
+    if event.kind == "epoch" and event.step:
+        left = event.elapsed_s / event.step * (event.n_steps - event.step)
+        to_go = f", about {seconds(left)} to go" if left > 1 else ""
+        told = "training loss {train_loss:.3f}, valid loss {valid_loss:.3f}, valid accuracy {accuracy:.3f}"
+        told = f"epoch {event.values['epoch']:.0f}: {told.format(**event.values)}"
+        print(f"{told} ({seconds(event.elapsed_s)}{to_go})", flush=True)
+
+
+def better(new: Mapping[str, float], old: Mapping[str, float], monitor: str) -> bool:
+    """Return whether one epoch's entry beats another's; equal is not better."""
+    return new["valid_loss"] < old["valid_loss"] if monitor == "loss" else new[monitor] > old[monitor]
+
+
+class Ended(Exception):
+    """Ends a run early, from inside the loop: the reason, and the findings that say more."""
 
 
 class Loop:

@@ -80,7 +80,7 @@ class State:
         """Take the weights as they are now for the best so far."""
         self.best_epoch, self.valid_proba = int(entry["epoch"]), proba
         if self.best is self.start:  # later ones take this one's place: memory is what a small machine lacks
-            self.best = {n: torch.empty(p.shape, dtype=p.dtype) for n, p in self.moving.items()}
+            self.best = {n: torch.empty(p.shape, dtype=p.dtype, device="cpu") for n, p in self.moving.items()}
         for name, parameter in self.moving.items():
             self.best[name].copy_(whole(parameter.detach()))
 

@@ -1,61 +1,97 @@
-"""The parts of the loop that are no loop: what it tells, a step's rows, the optimizer, the rate, what moved."""
+"""What a step is made of: its rows, as tokens or as what frozen blocks made of them, the optimizer, rates and modes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
-from ftkit import doctor, methods, tasks
-from ftkit.display import count, record, seconds, size
-from ftkit.findings import FtkitError
+from ftkit import cache, doctor, methods, tasks
+from ftkit.findings import Finding, FtkitError
+from ftkit.forecast.costs import depths
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 
 Groups = Mapping[str, Sequence[str]]
 
 
-@record
-class Event:
-    """Something that happened during a run.
+class Feed:
+    """The rows of a run as batches: of what frozen blocks made of them, where there are some, or of tokens.
 
     Parameters
     ----------
-    kind : str
-        `"epoch"` after an epoch (and once before the first step, as epoch 0), `"step"` after a step, `"cache"`
-        before the frozen blocks are computed, or `"resumed"` where a run goes on from a checkpoint.
-    step, n_steps : int
-        Steps taken, and planned.
-    elapsed_s : float
-        Seconds since the run began.
-    values : mapping
-        For a step its `loss`, its `rate` (the share of the peak learning rate) and its `n_rows`; for an epoch its
-        entry in the history; for the cache `n_texts` and the `n_bytes` they take on disk.
+    base : Base
+    encoder : torch.nn.Module
+        Computes what is kept: the base's own, or a copy on another device, frozen as far as that is asked.
+    train, valid : lists of token ids
+    **watch
+        Functions that are called before something is kept, as `cache.activations` takes them.
+
+    Attributes
+    ----------
+    stages : list of mapping
+        What was kept, for each depth in turn.
+    findings : list of Finding
+        FT060 where there was no room, so that all is computed from the tokens.
     """
 
-    kind: str
-    step: int
-    n_steps: int
-    elapsed_s: float
-    values: Mapping[str, float]
+    def __init__(
+        self, base: Base, encoder: torch.nn.Module, train: list[list[int]], valid: list[list[int]], **watch: Callable
+    ) -> None:
+        self._base, self._encoder, self._ids, self._first_valid = base, encoder, [*train, *valid], len(train)
+        self._watch, self._kept, self._given, self.stages, self.findings = watch, None, 0, [], []
+
+    def prepare(self, prefix: cache.Prefix | None) -> None:
+        """Get ready for an epoch: what is frozen in it, if anything, is computed, if it was not before."""
+        if prefix and self._kept and vars(self._kept.prefix) == vars(prefix):
+            return
+        self._close()
+        if prefix and not self.findings:
+            try:
+                self._kept = cache.activations(prefix, self._ids, self._encoder, **self._watch)
+            except FtkitError as error:
+                if error.code != "FT060":
+                    raise
+                self.findings.append(Finding(code=error.code, message=error.message))
+
+    def train(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Return training rows as a batch for a `Classifier`."""
+        if not self._kept:
+            return self._base.batch([self._ids[i] for i in rows])
+        self._given += len(rows)
+        return self._kept.batch(rows)
+
+    def valid(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Return rows of `valid` as a batch for a `Classifier`."""
+        return self.train([self._first_valid + i for i in rows])
+
+    def report(self) -> dict[str, Any] | None:
+        """Return what was kept and what it saved, as `Run.cache` tells it; None where nothing was."""
+        self._close()
+        if not self.stages:
+            return None
+        sums = ("n_bytes", "n_built", "built_s", "saved_s")
+        told = {name: sum(stage[name] for stage in self.stages) for name in sums}
+        told["digest"] = " ".join(dict.fromkeys(stage["digest"] for stage in self.stages))
+        return self.stages[0] | told  # the first is the deepest: more moves later, not less
+
+    def _close(self) -> None:
+        """Write down what a stage did before the next one begins, and let go of it."""
+        if kept := self._kept:
+            stage = {"depth": kept.prefix.depth, "pooled": kept.prefix.pooled, "digest": kept.digest}
+            stage |= {"n_bytes": kept.prefix.n_bytes(self._ids), "n_built": kept.n_built, "built_s": kept.built_s}
+            self.stages.append(stage | {"saved_s": self._given * kept.text_s - kept.built_s})
+        self._kept, self._given = None, 0
 
 
-def say_epochs(event: Event) -> None:
-    """Print one line an epoch: the losses, the score on `valid`, and the time to go; and what is about to be kept."""
-    if event.kind == "cache":
-        n_texts, n_bytes = event.values["n_texts"], event.values["n_bytes"]
-        print(f"The frozen blocks are computed once: {count(n_texts)} texts, {size(n_bytes)} on disk.", flush=True)
-    if event.kind == "resumed":
-        print(f"Going on after step {count(event.step)} of {count(event.n_steps)}.", flush=True)
-    if event.kind == "epoch" and event.step:
-        left = event.elapsed_s / event.step * (event.n_steps - event.step)
-        to_go = f", about {seconds(left)} to go" if left > 1 else ""
-        told = "training loss {train_loss:.3f}, valid loss {valid_loss:.3f}, valid accuracy {accuracy:.3f}"
-        told = f"epoch {event.values['epoch']:.0f}: {told.format(**event.values)}"
-        print(f"{told} ({seconds(event.elapsed_s)}{to_go})", flush=True)
-
-
-class Ended(Exception):
-    """Ends a run early, from inside the loop: the reason, and the findings that say more."""
+def frozen_prefix(base: Base, plan: Plan, groups: Groups, epoch: int) -> cache.Prefix | None:
+    """Return what an epoch leaves frozen from below, or None if that is no whole block or is not to be kept."""
+    movable = plan.movable(groups, epoch)
+    stage = [g for g, names in groups.items() if movable.intersection(names)]
+    depth, _ = depths(base, stage)
+    if not plan.cache or not depth:
+        return None
+    return cache.Prefix(base=base, depth=depth, pooled=stage == ["head"], dtype=plan.dtype)
 
 
 def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator) -> list[list[int]]:
@@ -135,11 +171,6 @@ def settled(plan: Plan) -> Plan:
     It is settled before a run begins, and stored in the run: a resumed one must not measure again.
     """
     return plan.but(dtype=doctor.fastest_dtype()) if plan.dtype == "auto" else plan
-
-
-def better(new: Mapping[str, float], old: Mapping[str, float], monitor: str) -> bool:
-    """Return whether one epoch's entry beats another's; equal is not better."""
-    return new["valid_loss"] < old["valid_loss"] if monitor == "loss" else new[monitor] > old[monitor]
 
 
 def held(optimizer: torch.optim.Optimizer, model: tasks.Classifier, groups: Groups) -> dict[str, int]:
