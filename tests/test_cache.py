@@ -20,7 +20,7 @@ from ftkit.cache import Prefix, activations, missing
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.training import fit
-from ftkit.training.feed import frozen_prefix
+from ftkit.training.steps import frozen_prefix
 
 DEPTHS = [(1, False), (2, False), (3, False), (3, True)]
 

@@ -16,8 +16,7 @@ from ftkit.findings import FtkitError
 from ftkit.plan import Plan, verify
 from ftkit.pretrained import group_parameters
 from ftkit.training import make_optimizer, set_modes
-from ftkit.training.events import how_far
-from ftkit.training.feed import frozen_prefix
+from ftkit.training.steps import frozen_prefix, how_far
 
 NEW = ("lora", "rslora", "dora", "ia3", "adapter", "prefix")
 #: Hidden size 16, inside the feed-forward 24. ModernBERT has one matrix of 3 × 16 rows for query, key and value.

@@ -17,7 +17,7 @@ from ftkit.findings import Finding
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record import Run
-from ftkit.training.events import held
+from ftkit.training.steps import held
 
 __all__ = ["Drift", "Proof", "attention_shift", "freeze_proof", "linear_cka", "prove", "what_moved"]
 

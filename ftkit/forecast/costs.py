@@ -20,8 +20,6 @@ from ftkit.pretrained import Base
 
 #: How often each thing is measured, after a warm-up.
 REPEATS = 2
-#: Rows of a split that are tokenized, evenly spaced: enough to know how long its texts are.
-SAMPLE = 256
 #: Watts for each thread, where codecarbon is not installed: processors of laptops and of servers draw 5 to 20.
 WATTS_A_THREAD = 10.0
 #: What a run holds beside what can be counted: libraries that it loads, and the work space of their kernels.
@@ -38,8 +36,11 @@ def depths(base: Base, trained: Sequence[str]) -> tuple[int, int]:
 
 
 def sample(base: Base, data: Splits) -> list[list[int]]:
-    """Return the tokens of the rows to train on and to validate on, or of an evenly spaced part of them."""
-    return base.tokenize([text for part in (data.train, data.valid) for text in part.texts[:: -(-len(part) // SAMPLE)]])
+    """Return the tokens of the rows to train on and to validate on, or of an evenly spaced part of them.
+
+    Some 256 rows of a split are enough to know how long its texts are.
+    """
+    return base.tokenize([text for part in (data.train, data.valid) for text in part.texts[:: -(-len(part) // 256)]])
 
 
 def forward_s(base: Base, ids: list[list[int]], dtype: str = "float32") -> np.ndarray:

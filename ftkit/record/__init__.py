@@ -180,18 +180,15 @@ class Run(Record):
         return f"{self.plan.code()} took {seconds(self.train_s)} ({count(self.n_steps)} steps); {kept}{saved}{ended}"
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        rows = self.frame().astype({"epoch": int}).set_index("epoch").map("{:.3f}".format)
+        rows = rows.replace({"train_loss": {"nan": ""}}).assign(kept="").reset_index()
+        rows.loc[self.best_epoch, "kept"] = "yes"
         columns = ["epoch", "training loss", "valid loss", "valid accuracy", "valid macro-F1", "kept"]
-        rows = []
-        for h in self.history:
-            train_loss = "" if np.isnan(h["train_loss"]) else f"{h['train_loss']:.3f}"
-            on_valid = (f"{h[name]:.3f}" for name in ("valid_loss", "accuracy", "macro_f1"))
-            rows.append((int(h["epoch"]), train_loss, *on_valid, "yes" if h["epoch"] == self.best_epoch else ""))
         still = dict.fromkeys(self.moved, "0 (frozen)") | dict.fromkeys(self.trained, "0 (went back to the start)")
-        if self.best_epoch:
-            begun = self.plan.stage(list(self.moved), self.best_epoch)
-            still |= {g: "0 (its turn came later)" for g in self.trained if g not in begun}
+        begun = self.plan.stage(list(self.moved), self.best_epoch or self.plan.epochs)
+        still |= {g: "0 (its turn came later)" for g in self.trained if g not in begun}
         moved = [(g, f"{100 * m:.2f} %" if m else still[g]) for g, m in self.moved.items()]
-        epochs = ("Epochs (0 is before the first step)", pd.DataFrame(rows, columns=columns))
+        epochs = ("Epochs (0 is before the first step)", rows.set_axis(columns, axis=1))
         went = ("How far each group moved", pd.DataFrame(moved, columns=["group", "relative change"]))
         return [epochs, went, *self.found("code", "finding", "here")]
 

@@ -6,10 +6,12 @@
 A recipe says in a file which base, which data and which plan, so that a run can be started anywhere.
 """
 
+import contextlib
 import json
 import os
+import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 import tomli_w
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from ftkit import cache, methods, tasks
 from ftkit.data import Splits, load_data
@@ -42,6 +46,37 @@ def identity(base: Base, data: Splits, plan: Plan) -> dict[str, Any]:
     return {"plan": plan.to_dict(), "data": data.fingerprint(), "base": read}
 
 
+def agree(path: Path, told: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """Make sure that what a file tells is in the format that is read here, and of a run of this identity.
+
+    Raises
+    ------
+    FtkitError
+        FT081, if it is not.
+    """
+    if told["format"] != FORMAT:
+        raise FtkitError("FT081", f"{path} has format {told['format']}; this ftkit reads {FORMAT}.")
+    if differs := [key for key, value in run.items() if value != told[key]]:
+        raise FtkitError("FT081", f"{path} is of another run: its {' and '.join(differs)} differ.")
+
+
+def writable(folder: str | Path) -> Path:
+    """Return a folder that can be written, made where there was none: better to know now than at the end of a run.
+
+    Raises
+    ------
+    FtkitError
+        FT080, if it cannot be.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise FtkitError("FT080", f"{folder} cannot be written: {error.strerror or error}.") from error
+
+
 def save(run: "Run", folder: str | Path) -> Path:
     """Write a run into a folder, which is made where there is none, and return it.
 
@@ -52,23 +87,21 @@ def save(run: "Run", folder: str | Path) -> Path:
     FtkitError
         FT080, if the folder cannot be written.
     """
-    folder = Path(folder)
+    folder = writable(folder)
     names = run.plan.movable(tasks.classifier_groups(run.model))
     weights = {n: p for n, p in run.model.named_parameters() if n in names or n.startswith("head.")}
     told = {"format": FORMAT, **identity(run.base, run.data, run.plan), "labels": run.data.label_names}
     told |= {"base_name": run.base.name, "data_name": run.data.name, "kind": run.data.kind}
     told |= {name: getattr(run, name) for name in _PLAIN}
     told["findings"] = [{"code": f.code, "message": f.message} for f in run.findings]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        answers = {"valid_proba": torch.from_numpy(run.valid_proba)}  # the CSV is for people: it may lose digits
-        write_tensors(folder / _WEIGHTS, weights | answers, {"format": str(FORMAT)})
-        _write(folder / "history.csv", run.frame().to_csv(index=False))
-        shown = pd.DataFrame(run.valid_proba, columns=run.data.label_names, index=run.data.valid.ids)
-        _write(folder / "valid.csv", shown.to_csv(index_label="id"))
-        _write(folder / NAME, json.dumps(told, indent=1, ensure_ascii=False))
-    except OSError as error:
-        raise FtkitError("FT080", f"{folder} could not be written: {error.strerror or error}.") from error
+    answers = {"valid_proba": torch.from_numpy(run.valid_proba)}  # the CSV is for people: it may lose digits
+    write_tensors(folder / _WEIGHTS, weights | answers, {"format": str(FORMAT)})
+    shown = pd.DataFrame(run.valid_proba, columns=run.data.label_names, index=run.data.valid.ids)
+    texts = {"history.csv": run.frame().to_csv(index=False), "valid.csv": shown.to_csv(index_label="id")}
+    texts[NAME] = json.dumps(told, indent=1, ensure_ascii=False)
+    for name, text in texts.items():
+        with _in_place_of(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
     return folder
 
 
@@ -91,14 +124,10 @@ def load(folder: str | Path, base: Base, data: Splits) -> "Run":
     path = Path(folder) / NAME
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        if told["format"] != FORMAT:
-            raise FtkitError("FT081", f"{path} has format {told['format']}; this ftkit reads {FORMAT}.")
+        agree(path, told, identity(base, data, Plan()) | {"plan": told["plan"]})  # any plan will do, so it is its own
         plan = Plan(**told["plan"])
-        if differs := [k for k, v in identity(base, data, plan).items() if v != told[k]]:
-            raise FtkitError("FT081", f"{path} is of another run: its {' and '.join(differs)} differ.")
         model, answers = restored(path, base, plan, len(data.label_names))
-        plain = {name: told[name] for name in _PLAIN}
-        plain |= {"history": tuple(told["history"]), "losses": tuple(told["losses"])}
+        plain = {n: tuple(told[n]) if isinstance(told[n], list) else told[n] for n in _PLAIN}
         findings = tuple(Finding(**found) for found in told["findings"])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FtkitError("FT081", f"{path} is damaged, or no run of ftkit: {error}.") from error
@@ -125,17 +154,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mappi
     FtkitError
         FT080, if the disk is full or the folder cannot be written; what was there before still is.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    part = path.with_name(f"{path.name}.part")
-    try:
+    with _in_place_of(path) as part:
         save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, part, dict(header))
-        _settle(part, path)
-    except (OSError, SafetensorError) as error:
-        raise FtkitError("FT080", f"{path} could not be written: {error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -146,8 +166,6 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     FtkitError
         FT081, if it cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -155,20 +173,19 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise FtkitError("FT081", f"{path} cannot be read: {error}.") from error
 
 
-def _write(path: Path, text: str) -> None:
+@contextlib.contextmanager
+def _in_place_of(path: Path) -> Iterator[Path]:
+    """Give a file to write beside `path`, whose place it takes once it is on the disk itself, not only on its way."""
     part = path.with_name(f"{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        _settle(part, path)
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise FtkitError("FT080", f"{path} could not be written: {getattr(error, 'strerror', '') or error}.") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def _settle(part: Path, path: Path) -> None:
-    """Give a file its name once it is on the disk itself, not only on its way there."""
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 class Recipe(Record):

@@ -161,14 +161,13 @@ def rate_range(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         given = (base, data if plan.start == "probe" else alone, training.settled(plan.but(**even)))
-        loop = Loop(*given, Ranks(), Checkpoints(None, {}), 0.0, grow, lambda: False)
+        loop = Loop(*given, Ranks(), Checkpoints(None, *given), 0.0, grow, lambda: False)
         field = "head_lr" if plan.resolve(list(loop.groups)) == ("head",) else "lr"
         rates, planned = np.geomspace(low, high, n_steps), [s["peak"] for s in loop.optimizer.param_groups]
         loop.begin()
         with contextlib.suppress(Ended):
             loop.epochs()
-        losses = loop.state.losses
-        loop.end("tested", ())
+        losses = list(loop.end("tested").losses)
     diverged = float(rates[len(losses) - 1]) if len(losses) < n_steps or _lost(losses) else None
     finite = np.array(losses)[np.isfinite(losses)]
     if len(finite) < 6:

@@ -11,13 +11,12 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import psutil
-from matplotlib.figure import Figure
 from optuna.storages import journal
 from optuna.trial import FrozenTrial, TrialState
 
 from ftkit import plots, training
 from ftkit.data import Splits
-from ftkit.display import Record
+from ftkit.display import Picture, Record
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
@@ -25,8 +24,6 @@ from ftkit.pretrained import Base
 #: How a trial can have ended, in the order in which they are ranked.
 OVER = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 HALVING = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
-#: Plans below which no share is told: PED-ANOVA looks at the best third, and wants five there.
-ENOUGH = 15
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # a sweep says itself what there is to say
 
@@ -99,7 +96,8 @@ class Sweep(Record):
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=1 / 3)
         with warnings.catch_warnings(record=True, action="always") as doubts:  # of scores that are too much alike
             shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-        return shares if len(study.trials) >= ENOUGH and not doubts else "cannot tell"
+        # PED-ANOVA looks at the best third, and wants five there.
+        return shares if len(study.trials) >= 15 and not doubts else "cannot tell"
 
     def summary(self) -> str:
         n_run, states = sum(t.value is not None for t in self.trials), self.frame()["state"].value_counts(sort=False)
@@ -124,7 +122,7 @@ class Sweep(Record):
         shown = self.frame().map(lambda v: f"{v:.3g}" if isinstance(v, float) else v)
         return [(f"Trials, best first ({self.plan.monitor} on valid)", shown)]
 
-    def picture(self) -> tuple[Figure, str] | None:
+    def picture(self) -> Picture | None:
         scored = self.frame().dropna(subset="score")
         if len(scored) < 2:
             return None

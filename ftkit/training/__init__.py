@@ -11,15 +11,12 @@ from ftkit.data import Splits
 from ftkit.doctor import give_back_memory
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
-from ftkit.record import Run
-from ftkit.training.events import Ended, Event, say_epochs
-from ftkit.training.loop import Loop
+from ftkit.training.loop import Ended, Event, Loop, better, say_epochs
 from ftkit.training.ranks import Ranks
-from ftkit.training.state import Checkpoints
-from ftkit.training.steps import batches, better, make_optimizer, rate_factor, set_modes, settled
+from ftkit.training.state import RESUMABLE, Checkpoints
+from ftkit.training.steps import batches, make_optimizer, rate_factor, set_modes, settled
 
-__all__ = ["Event", "batches", "better", "fit", "give_back_memory", "make_optimizer", "rate_factor", "say_epochs"]
-__all__ += ["set_modes", "settled"]
+__all__ = ["Event", "batches", "better", "fit", "make_optimizer", "rate_factor", "say_epochs", "set_modes", "settled"]
 
 
 def fit(
@@ -32,7 +29,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     track: Sequence[str] = (),
-) -> Run:
+) -> record.Run:
     """Tune a copy of `base` on `data.train` as `plan` says, and return what came of it.
 
     Nothing given is changed, so running a cell twice gives the same answer: with equal plan, data, versions,
@@ -73,8 +70,8 @@ def fit(
     began = time.perf_counter()
     give_back_memory()
     plan = settled(plan)
-    checkpoints = Checkpoints.of(out, base, data, plan, resume)
-    if checkpoints.ended:
+    checkpoints = Checkpoints(out, base, data, plan, resume)
+    if checkpoints.ended and not checkpoints.waiting:
         return record.load(checkpoints.folder, base, data)
     ranks = Ranks(track, checkpoints.folder)
     if ranks.n == 1 and ranks.device.type == "cpu":  # what surely does not fit is not begun
@@ -84,21 +81,21 @@ def fit(
         torch.manual_seed(plan.seed)
         loop = Loop(base, data, plan, ranks, checkpoints, began, on_event, stop)
         loop.begin()
-        stopped, findings = None, ()
+        stopped, findings = None, []
         try:
             try:
                 loop.epochs()
             except Ended as ended:
-                stopped, findings = ended.reason, ended.findings
-                if ended.resumable:
+                stopped, *findings = ended.args
+                if stopped in RESUMABLE:
                     loop.checkpoint()
         except KeyboardInterrupt:
             stopped = "interrupted"
         except Exception as error:
-            error.run = loop.end(f"{type(error).__name__}: {error}", ())
+            error.run = loop.end(f"{type(error).__name__}: {error}")
             error.add_note("What was learned until then is not lost: `.run` of this error holds the best weights.")
             raise
-        run = loop.end(stopped, findings)
+        run = loop.end(stopped, *findings)
     if ranks.main:
         checkpoints.finish(run)
     return run

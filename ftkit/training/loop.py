@@ -1,4 +1,4 @@
-"""One run from its first step to its last: what is prepared, what a step does, and what is kept at the end."""
+"""One run from its first step to its last: what is prepared, what a step does, what is told, and what is kept."""
 
 import math
 import time
@@ -9,15 +9,63 @@ import torch
 
 from ftkit import baseline, cache, doctor, evaluation, methods, tasks
 from ftkit.data import Splits
+from ftkit.display import count, record, seconds, size
 from ftkit.findings import Finding, FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.record import Run, environment
-from ftkit.training.events import Ended, Event, held, how_far
-from ftkit.training.feed import Feed
 from ftkit.training.ranks import Ranks
-from ftkit.training.state import Checkpoints, State, whole
-from ftkit.training.steps import batches, better, make_optimizer, rate_factor, set_modes
+from ftkit.training.state import Checkpoints, State
+from ftkit.training.steps import Feed, batches, frozen_prefix, held, how_far, make_optimizer, rate_factor, set_modes
+
+
+@record
+class Event:
+    """Something that happened during a run.
+
+    Parameters
+    ----------
+    kind : str
+        `"epoch"` after an epoch (and once before the first step, as epoch 0), `"step"` after a step, `"cache"`
+        before the frozen blocks are computed, or `"resumed"` where a run goes on from a checkpoint.
+    step, n_steps : int
+        Steps taken, and planned.
+    elapsed_s : float
+        Seconds since the run began.
+    values : mapping
+        For a step its `loss`, its `rate` (the share of the peak learning rate) and its `n_rows`; for an epoch its
+        entry in the history; for the cache `n_texts` and the `n_bytes` they take on disk.
+    """
+
+    kind: str
+    step: int
+    n_steps: int
+    elapsed_s: float
+    values: Mapping[str, float]
+
+
+def say_epochs(event: Event) -> None:
+    """Print one line an epoch: the losses, the score on `valid`, and the time to go; and what is about to be kept."""
+    if event.kind == "cache":
+        n_texts, n_bytes = event.values["n_texts"], event.values["n_bytes"]
+        print(f"The frozen blocks are computed once: {count(n_texts)} texts, {size(n_bytes)} on disk.", flush=True)
+    if event.kind == "resumed":
+        print(f"Going on after step {count(event.step)} of {count(event.n_steps)}.", flush=True)
+    if event.kind == "epoch" and event.step:
+        left = event.elapsed_s / event.step * (event.n_steps - event.step)
+        to_go = f", about {seconds(left)} to go" if left > 1 else ""
+        told = "training loss {train_loss:.3f}, valid loss {valid_loss:.3f}, valid accuracy {accuracy:.3f}"
+        told = f"epoch {event.values['epoch']:.0f}: {told.format(**event.values)}"
+        print(f"{told} ({seconds(event.elapsed_s)}{to_go})", flush=True)
+
+
+def better(new: Mapping[str, float], old: Mapping[str, float], monitor: str) -> bool:
+    """Return whether one epoch's entry beats another's; equal is not better."""
+    return new["valid_loss"] < old["valid_loss"] if monitor == "loss" else new[monitor] > old[monitor]
+
+
+class Ended(Exception):
+    """Ends a run early, from inside the loop: the reason, and the findings that say more."""
 
 
 class Loop:
@@ -44,33 +92,25 @@ class Loop:
             for block in cache.blocks_of(self.model.encoder)[1]:
                 block.compile(dynamic=True)
         if plan.start == "zero" and "head" not in plan.resolve(list(self.groups)):
-            told = (
-                "Plan.train leaves out 'head', and Plan.start is 'zero': a frozen head of zeros answers alike for ever."
-            )
+            told = "Plan.train lacks 'head', and Plan.start is 'zero': a frozen head of zeros answers alike for ever."
             raise FtkitError("FT054", f"{told} Add 'head' to train, or start from a probe: plan.but(start='probe').")
-        self.ids, self.labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
-        self.valid_ids, self.lengths = base.tokenize(data.valid.texts), [len(i) for i in self.ids]
-        self.n_steps = plan.epochs * math.ceil(len(self.ids) / plan.batch_size)
-        self.weights = None
-        if plan.class_weight:
-            weights = tasks.class_weights(data.train.labels, len(data.label_names), data.kind)
-            self.weights = torch.tensor(weights, dtype=torch.float32)
+        ids, self.labels = base.tokenize(data.train.texts), torch.tensor(data.train.labels)
+        self.valid_ids, self.lengths = base.tokenize(data.valid.texts), [len(i) for i in ids]
+        self.n_steps = plan.epochs * math.ceil(len(ids) / plan.batch_size)
+        weights = tasks.class_weights(data.train.labels, len(data.label_names), data.kind)
+        self.weights = torch.tensor(weights, dtype=torch.float32) if plan.class_weight else None
         self.computing, self.optimizer = ranks.prepare(self.model, make_optimizer(self.model, self.groups, plan))
         encoder = base.encoder if ranks.sharded else self.model.encoder
-        self.feed = Feed(base, encoder, plan, self.groups, self.ids, self.valid_ids, self._ask, self._tell_cache)
+        self.feed = Feed(base, encoder, ids, self.valid_ids, before_batch=self._ask, before_writing=self._tell_cache)
 
     def begin(self) -> None:
         """Score the start, or go back to where a checkpoint stands."""
-        moving = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         try:
             if self.plan.start == "probe" and not self.checkpoints.waiting:
-                _start_from_probe(self.model, self.base, self.data, self._ask)
-            # Memory is what a small machine lacks: the start of the encoder is the base itself, not a copy of it.
-            start = {f"encoder.{n}": p for n, p in self.base.encoder.named_parameters()}
-            drawn = {n: whole(p.detach()).to("cpu", copy=True) for n, p in moving.items() if n not in start}
-            start = {n: drawn[n] if n in drawn else start[n] for n in moving}
-            order = torch.Generator().manual_seed(self.plan.seed)
-            self.state = State(moving, start, frozenset(drawn), self.optimizer, order, self.feed.stages)
+                probe, _ = baseline.fit_probe(self.base, self.data, self._ask)
+                weight, bias = map(torch.from_numpy, baseline.probe_weights(probe, self.data))
+                self.model.head.load_state_dict({"weight": weight, "bias": bias})
+            self.state = State(self.model, self.base, self.optimizer, self.plan.seed)
             here = self.state.environment = environment(self.plan.dtype, self.ranks.device, self.ranks.n)
             if self.checkpoints.waiting:
                 self.ranks.set_chances(self.checkpoints.read(self.state))
@@ -79,8 +119,8 @@ class Loop:
                     self._noticed.append(Finding(code="FT087", message=f"It had {'; '.join(differs)}."))
                 self._began -= self.state.elapsed_s
                 return self._emit("resumed", {})
-            self.feed.prepare(epoch=1)
-            first, self.state.valid_proba = self._validate(epoch=0, train_loss=math.nan)
+            self.feed.prepare(frozen_prefix(self.base, self.plan, self.groups, epoch=1))
+            first, self.state.valid_proba = self._validate(0, train_loss=math.nan)
         except Ended:
             raise FtkitError("FT057", "Stopped before the start was scored, so there is nothing to keep.") from None
         self.state.history.append(first)
@@ -88,6 +128,7 @@ class Loop:
     def epochs(self) -> None:
         """Train epoch after epoch; raise `Ended` where the run ends before its last."""
         plan, state, ready = self.plan, self.state, False
+        self.feed.stages = state.stages  # those of before a resumption count, too
         if state.epoch == 1 and not state.done:
             self._emit("epoch", state.history[0])
         while state.epoch <= plan.epochs:
@@ -95,7 +136,7 @@ class Loop:
                 raise Ended(f"no better score on valid for {plan.patience} epochs")
             if plan.gradual or not ready:
                 plan.apply(self.model, self.groups, state.epoch)
-                self.feed.prepare(state.epoch)
+                self.feed.prepare(frozen_prefix(self.base, plan, self.groups, state.epoch))
                 self.computing, ready = self.ranks.again(self.model, self.computing), True
             set_modes(self.model, self.groups, plan, state.epoch)
             state.order.set_state(state.dealt)
@@ -105,9 +146,8 @@ class Loop:
                 self._step(rows)
                 if self.checkpoints.folder and self.ranks.decide(self.checkpoints.due()):
                     self.checkpoint()
-            mean = float(np.mean(state.losses[-len(dealt) :]))
             doctor.give_back_memory()  # what the steps used would lie beside what validation uses
-            entry, proba = self._validate(epoch=state.epoch, train_loss=mean)
+            entry, proba = self._validate(state.epoch, train_loss=float(np.mean(state.losses[-len(dealt) :])))
             state.history.append(entry)
             # An epoch's last step can spoil the weights without showing in any training loss.
             if not math.isfinite(entry["valid_loss"]):
@@ -125,13 +165,15 @@ class Loop:
         rate = rate_factor(len(state.losses), self.n_steps, plan)
         for settings in self.optimizer.param_groups:
             settings["lr"] = settings["peak"] * rate
-        total, parts = torch.zeros(()), self.ranks.share(rows, plan.accumulate)
-        for number, part in enumerate(parts, start=1):
+        total, own = torch.zeros(()), rows[self.ranks.own :: self.ranks.n]
+        for number in range(plan.accumulate):  # a part can be empty where rows are few
+            part = own[number :: plan.accumulate]
             part, share = part or rows[:1], tasks.share(self.labels, part, rows, self.weights)
-            with self.ranks.holding_back(self.computing, last=number == len(parts)):
-                logits = self._logits(part)
-                labels, weights = self.labels[part].to(logits.device), self.weights
-                loss = tasks.loss(logits, labels, self.data.kind, weights) * share
+            batch, kind = self.ranks.here(self.feed.train(part)), self.ranks.device.type
+            with self.ranks.holding_back(self.computing, last=number + 1 == plan.accumulate):
+                with torch.autocast(kind, torch.bfloat16, enabled=plan.dtype == "bfloat16"):
+                    logits = self.computing(batch).float()
+                loss = tasks.loss(logits, self.labels[part].to(logits.device), self.data.kind, self.weights) * share
                 (loss * self.ranks.n).backward()
             total += loss.detach().cpu()
         state.losses.append(self.ranks.sum(total).item())
@@ -160,13 +202,7 @@ class Loop:
             return told + "In float32 the answers to them are finite: rounding is a likely cause; try dtype='float32'."
         return told + "The answers to them are finite: a learning rate that is too high is the likely cause."
 
-    def _logits(self, rows: Sequence[int]) -> torch.Tensor:
-        """Return logits (rows, n_classes) in float32 of training rows."""
-        batch = self.ranks.here(self.feed.train(rows))
-        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.plan.dtype == "bfloat16"):
-            return self.computing(batch).float()
-
-    def _validate(self, *, epoch: int, train_loss: float) -> tuple[dict[str, float], np.ndarray]:
+    def _validate(self, epoch: int, train_loss: float) -> tuple[dict[str, float], np.ndarray]:
         rows, ranks = self.data.valid, self.ranks
         how = {"before_batch": self._ask, "batch_of": self.feed.valid, "turn": (ranks.own, ranks.n)}
         logits = ranks.sum(torch.from_numpy(tasks.logits_of(self.model, self.base, self.valid_ids, **how))).numpy()
@@ -176,7 +212,7 @@ class Loop:
         entry = {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss}
         return {**entry, "accuracy": scored.accuracy, "macro_f1": scored.macro_f1}, proba
 
-    def end(self, stopped: str | None, findings: tuple[Finding, ...]) -> Run:
+    def end(self, stopped: str | None, *findings: Finding) -> Run:
         """Return what came of it, with the best weights; an unfinished epoch is dropped with all after the best."""
         state = self.state
         model = tasks.Classifier(self.base, len(self.data.label_names)) if self.ranks.sharded else self.model
@@ -188,13 +224,12 @@ class Loop:
         optimized = held(self.optimizer, self.model, self.groups)
         # Two numbers a weight. Loop, feed and optimizer refer to one another: what they hold of a model would go late.
         self.optimizer.state.clear()
-        train_s = self.elapsed_s
         found, kept = (*findings, *self._noticed, *self.feed.findings), self.feed.report()
         self.computing = self.model = self.optimizer = self.feed = None
         asked = {"base": self.base, "plan": self.plan, "data": self.data}
         became = {"model": model, "moved": moved, "optimized": optimized, "best_epoch": state.best_epoch}
         told = {"history": tuple(state.history), "losses": tuple(state.losses), "valid_proba": state.valid_proba}
-        cost = {"n_steps": len(state.losses), "train_s": train_s, "peak_bytes": doctor.peak_rss_bytes()}
+        cost = {"n_steps": len(state.losses), "train_s": self.elapsed_s, "peak_bytes": doctor.peak_rss_bytes()}
         how = {"environment": state.environment, "cache": kept, "stopped": stopped, "findings": found}
         run = Run(**asked, **became, **told, **cost, **how)
         del state, self.state
@@ -207,7 +242,7 @@ class Loop:
             self.state.elapsed_s = self.elapsed_s
             tensors = self.state.tensors(self.ranks.chances())
             if self.ranks.main:
-                self.checkpoints.write(tensors, self.state.told())
+                self.checkpoints.write(self.state, tensors)
 
     @property
     def elapsed_s(self) -> float:
@@ -215,7 +250,7 @@ class Loop:
         return time.perf_counter() - self._began
 
     def _emit(self, kind: str, values: Mapping[str, float]) -> None:
-        step = len(self.state.losses) if hasattr(self, "state") else 0
+        step = len(self.state.losses)
         if kind in ("step", "epoch"):
             self.ranks.log(values, step)
         if self._on_event and self.ranks.main:
@@ -227,12 +262,4 @@ class Loop:
     def _ask(self, every_rank: bool = False) -> None:
         """End the run if that was asked for; several ranks have to end before the same step."""
         if (every_rank or self.ranks.n == 1) and self.ranks.decide(self._stop()):
-            raise Ended("stopped on request", resumable=True)
-
-
-def _start_from_probe(model: tasks.Classifier, base: Base, data: Splits, ask: Callable[[], None]) -> None:
-    probe, _ = baseline.fit_probe(base, data, ask)
-    weight, bias = baseline.probe_weights(probe, data)
-    with torch.no_grad():
-        model.head.weight.copy_(torch.from_numpy(weight))
-        model.head.bias.copy_(torch.from_numpy(bias))
+            raise Ended("stopped on request")

@@ -37,9 +37,8 @@ class Ranks:
     """
 
     def __init__(self, track: Sequence[str] = (), folder: Path | None = None) -> None:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedType
         from accelerate.tracking import filter_trackers
-        from accelerate.utils import DistributedType
 
         try:
             if len(filter_trackers(list(track), folder)) < len(track):
@@ -70,11 +69,6 @@ class Ranks:
         if self.n == 1 or self.sharded:
             return computing
         return self._accelerator.prepare_model(model)
-
-    def share(self, rows: Sequence[int], parts: int) -> list[list[int]]:
-        """Return this rank's rows of a batch, cut into `parts`; one of them can be empty where rows are few."""
-        own = list(rows)[self.own :: self.n]
-        return [own[part::parts] for part in range(parts)]
 
     def holding_back(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager:
         """Share gradients only after the last part of a batch."""
@@ -115,9 +109,8 @@ class Ranks:
     @contextlib.contextmanager
     def tracking(self, settings: Mapping[str, Any]) -> Iterator[None]:
         """Tell the trackers what the run was asked for, and let go of them at its end."""
-        if self._accelerator.log_with:
-            plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
-            self._accelerator.init_trackers("ftkit", plain)
+        plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
+        self._accelerator.init_trackers("ftkit", plain)
         try:
             yield
         finally:
@@ -126,5 +119,4 @@ class Ranks:
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Pass figures on to the trackers, if there are any."""
-        if self._accelerator.trackers:
-            self._accelerator.log({k: v for k, v in values.items() if v == v}, step=step)  # NaN is no figure
+        self._accelerator.log({k: v for k, v in values.items() if v == v}, step=step)  # NaN is no figure
