@@ -65,13 +65,11 @@ def decode(raw: bytes, where: str) -> tuple[str, list[Finding]]:
     'Müller'
     """
     for encoding in _encodings(raw):
-        try:
+        with contextlib.suppress(UnicodeDecodeError, LookupError):
             text = raw.decode(encoding)
-        except (UnicodeDecodeError, LookupError):
-            continue
-        what = "starts with a byte-order mark" if encoding == "utf-8-sig" else f"is not UTF-8 but {encoding}"
-        told = Finding(code="FT004", message=f"{where} {what}; it was read as {encoding}.")
-        return text, [] if encoding == "utf-8" else [told]
+            what = "starts with a byte-order mark" if encoding == "utf-8-sig" else f"is not UTF-8 but {encoding}"
+            told = Finding(code="FT004", message=f"{where} {what}; it was read as {encoding}.")
+            return text, [] if encoding == "utf-8" else [told]
     raise FtkitError("FT004", f"{where} is not text in any encoding that could be recognised; save it as UTF-8.")
 
 

@@ -81,9 +81,9 @@ def load_data(
         if isinstance(source, str) and "." not in Path(source).name and not Path(source).expanduser().exists():
             hint = repair.did_you_mean(source, shelf, f"there are {', '.join(shelf)}.")
             raise FtkitError("FT023", f"There is neither a data set nor a file named {source!r}; {hint}")
-        table = _Table(source, wanted, several=kind == "multiple")
+        table = _Table(source, wanted, kind)
         name = name or table.where
-        parts = table.parts(table.kept(kind, order, name), split, seed)
+        parts = table.parts(order, name, split, seed)
         pa.default_memory_pool().release_unused()  # what reading and mending took beside the rows
         found = {"name": name, "findings": tuple(table.findings), **parts}
     splits = Splits(seed=seed, **found)
@@ -110,14 +110,14 @@ class _Table:
         What `load_data` was given.
     wanted : mapping of str to str or None
         The columns that were asked for.
-    several : bool
-        Whether a row may have any number of labels.
+    kind : str
+        What its labels are.
     """
 
-    def __init__(self, source: Any, wanted: Mapping[str, str | None], *, several: bool) -> None:
+    def __init__(self, source: Any, wanted: Mapping[str, str | None], kind: str) -> None:
         tables, where, self.findings = files.read(source)
         if (n_rows := sum(map(len, tables.values()))) < 3:
-            rows = "1 row" if n_rows == 1 else f"{n_rows} rows"
+            rows = f"{n_rows} row{'s' if n_rows != 1 else ''}"
             raise FtkitError("FT009", f"{where} has {rows} below its header; expected at least 3; add rows.")
         pieces = []
         for part, table in tables.items():
@@ -127,32 +127,25 @@ class _Table:
             pieces.append(piece.astype(dict.fromkeys(plain, object)).assign(given=PARTS.index(part)))
         cells = pd.concat(pieces, ignore_index=True)
         named = {role: f"{where}, column {column!r}" for role, column in chosen.items()}
-        self.where, self.column, self.texts = where, named["label"], cells["text"].array
+        self.kind, self.where, self.column, self.texts = kind, where, named["label"], cells["text"].array
         wordings, notes = repair.texts(self.texts, named["text"])
-        labels, more = repair.labels(cells["label"], named["label"], several=several)
+        labels, more = repair.labels(cells["label"], named["label"], several=kind == "multiple")
         self.findings += notes + more
         if "group" in chosen:
             alone = cells["group"].map(repair.is_missing)
-            self.findings += repair.findings({"FT024": (alone.index[alone] + 1).tolist()}, named["group"])
+            self.findings += repair.mended("FT024", f"{named['group']}: there is no group in", alone.index[alone] + 1)
             cells["group"] = cells["group"].map(str).str.strip().mask(alone, [f"row {i + 1}" for i in cells.index])
         cells = cells.drop(columns="text").assign(wording=wordings, label=labels)
         self.rows = cells.dropna(subset=["wording", "label"])  # the index of a row is its place in the source
 
-    @property
-    def groups(self) -> list[str] | None:
-        """The group of each row that is kept, if rows have one."""
-        return self.rows["group"].tolist() if "group" in self.rows else None
-
-    def unit(self) -> pd.Series:
+    def unit(self) -> np.ndarray:
         """Return the unit of each row that is kept: wordings are as equal as their texts."""
-        return pd.Series(units(self.rows["wording"], self.groups), index=self.rows.index)
+        return units(self.rows["wording"], self.rows.get("group"))
 
     def drop(self, gone: pd.Series, code: str, before: str, after: str = "") -> None:
         """Drop rows, if there are any, and say so."""
-        if gone.any():
-            told = repair.numbered((gone.index[gone] + 1).tolist())
-            self.findings.append(Finding(code=code, message=f"{self.where}: {before} {told}{after}."))
-            self.rows = self.rows[~gone]
+        self.findings += repair.mended(code, f"{self.where}: {before}", gone.index[gone] + 1, after)
+        self.rows = self.rows[~gone]
 
     def drop_repeats(self) -> None:
         """Keep the first of equal texts, none in two given splits; drop a text altogether if its labels contradict."""
@@ -167,45 +160,37 @@ class _Table:
         leaks = given < given.groupby(self.unit()).transform("max")
         self.drop(leaks, "FT021", "dropped", ", counted through all splits")
 
-    def drop_small(self, *, several: bool) -> None:
+    def drop_small(self) -> None:
         """Drop labels that cannot be in all three splits, and fail if fewer than two remain."""
         places = self.rows.assign(unit=self.unit()).explode("label").groupby("label")["unit"].nunique()
         small = places.index[places < 3].tolist()
         if len(places) - len(small) < 2:
             found = ", ".join(f"{label!r} ({n})" for label, n in places.head().items()) or "none"
-            least = f"at least 3 different {'groups' if self.groups else 'texts'} each"
-            told = f"expected two or more classes with {least}, found {found}; add rows, or name another column"
-            raise FtkitError("FT017", f"{self.column}: {told} by label=.")
+            told = f"two or more classes with at least 3 different {'groups' if 'group' in self.rows else 'texts'} each"
+            raise FtkitError("FT017", f"{self.column}: expected {told}, found {found}; add rows, or change label=.")
         if small:
             names = repair.listed(list(map(repr, small)), 5)
             self.findings.append(Finding(code="FT016", message=f"{self.column}: dropped the label {names}."))
         left = self.rows["label"].map(lambda names: tuple(n for n in names if n not in small))
-        self.rows = self.rows.assign(label=left)[left.map(bool) | several]
+        self.rows = self.rows.assign(label=left)[left.map(bool) | (self.kind == "multiple")]
 
-    def kept(self, kind: str, order: Sequence[Any] | None, source: str) -> Rows:
-        """Return the rows that can be split."""
-        several, ordered = kind == "multiple", kind == "ordered"
+    def parts(self, order: Sequence[Any] | None, source: str, split: Sequence[float], seed: int) -> dict[str, Rows]:
+        """Cut the rows, keeping the splits that they came with and taking only those that are missing out of train."""
         self.drop_repeats()
-        self.drop_small(several=several)
-        labels = self.rows["label"].tolist()
-        present = {name for names in labels for name in names}
-        known = repair.ranked(present, order, self.column) if ordered else repair.sorted_names(present)
-        coded = np.array([[name in names for name in known] for names in labels], dtype=np.uint8)
+        self.drop_small()
+        cells = self.rows["label"]
+        names = repair.in_order(set(cells.explode().dropna()), order, self.column, ranked=self.kind == "ordered")
+        wanted = np.array([[name in cell for name in names] for cell in cells], dtype=np.uint8)
         texts = LazyTexts(self.texts, self.rows.index.to_numpy())
         texts = texts if isinstance(self.texts.dtype, pd.ArrowDtype) else tuple(texts)
-        labelled = {"kind": kind, "labels": coded if several else coded.argmax(1), "label_names": known}
-        ids = [f"row-{i + 1}" for i in self.rows.index]
-        return Rows(name="all", texts=texts, groups=self.groups, ids=ids, source=source, **labelled)
-
-    def parts(self, rows: Rows, split: Sequence[float], seed: int) -> dict[str, Rows]:
-        """Cut the rows, keeping the splits that they came with and taking only those that are missing out of train."""
+        labels = wanted if self.kind == "multiple" else wanted.argmax(1)
+        labelled = {"kind": self.kind, "labels": labels, "label_names": names, "groups": self.rows.get("group")}
+        rows = Rows(name="all", texts=texts, ids=[f"row-{i + 1}" for i in self.rows.index], source=source, **labelled)
         part_of = self.rows["given"].to_numpy(copy=True)
-        missing = [0, *(i for i in (1, 2) if not (part_of == i).any())]
-        own = np.flatnonzero(part_of == 0)
-        if len(missing) > 1:
-            shares, unit = np.array([split[i] for i in missing]), pd.factorize(self.unit().iloc[own])[0]
-            part = allocate(one_hot(rows.labels, rows.n_labels)[own], unit, shares / shares.sum(), seed)
-            part_of[own] = np.array(missing)[part]
+        missing = [i for i in range(3) if i == 0 or not (part_of == i).any()]
+        own, shares = part_of == 0, np.array(split)[missing]
+        if len(missing) > 1 and own.any():
+            part_of[own] = np.array(missing)[allocate(wanted[own], self.unit()[own], shares / shares.sum(), seed)]
         parts = rows.dealt(part_of)
         if bare := [name for name, part in parts.items() if not len(part)]:
             raise FtkitError("FT009", f"{self.where} leaves no rows for {bare[0]}; add rows, or groups to choose from.")

@@ -22,14 +22,6 @@ MAX_LABELS = 1_000
 _LISTS, _NUMBERS = (list, tuple, set, frozenset, np.ndarray), (int, float, np.generic)
 _STANDS_FOR_NOTHING = {"nan", "null", "none", "n/a", "#n/a", "<na>", "nat"}
 _UNREADABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot write
-_MENDED = {
-    "FT010": "dropped blank texts",
-    "FT011": "took numbers as texts",
-    "FT013": f"cut texts to {count(MAX_CHARACTERS)} characters",
-    "FT014": "dropped rows without a label",
-    "FT024": "there is no group",
-    "FT025": "replaced characters that no tokenizer can read",
-}
 
 #: The names that people usually give to a column, the likeliest first.
 _USUAL = {
@@ -49,18 +41,14 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     return f"did you mean {by_fold[near[0]]!r}?" if near else otherwise
 
 
-def findings(rows: Mapping[str, list[int]], where: str) -> list[Finding]:
-    """Return a finding for each code of what was mended, with the numbers of its rows, counted from 1."""
-    return [Finding(code=c, message=f"{where}: {_MENDED[c]} in {numbered(r)}.") for c, r in sorted(rows.items()) if r]
+def mended(code: str, told: str, rows: Sequence[int], after: str = "") -> list[Finding]:
+    """Return a finding on some rows with their numbers, as people write them; none if there are no such rows.
 
-
-def numbered(rows: Sequence[int]) -> str:
-    """Return row numbers as people write them.
-
-    >>> numbered([3]), numbered([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-    ('row 3', 'rows 1, 2, 3, 4, 5, 6, 7, 8 and 2 more')
+    >>> [mended("FT019", "dropped", rows)[0].message for rows in ([3], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])]
+    ['dropped row 3.', 'dropped rows 1, 2, 3, 4, 5, 6, 7, 8 and 2 more.']
     """
-    return f"row{'s' if len(rows) > 1 else ''} {listed(rows, 8)}"
+    numbers = f"row{'s' if len(rows) > 1 else ''} {listed(rows, 8)}"
+    return [Finding(code=code, message=f"{told} {numbers}{after}.")] if len(rows) else []
 
 
 def listed(values: Sequence[Any], shown: int) -> str:
@@ -92,26 +80,21 @@ def choose(
     """
     before = [str(c) for c in frame.columns]
     columns = [" ".join(c.replace("\ufeff", "").replace("\0", "").split()) for c in before]
-    notes = []
+    notes, chosen = [], {}
     if changed := ", ".join(repr(b) for b, a in zip(before, columns, strict=True) if b != a):
         told = f"In the header of {where}, white space or invisible characters were removed from {changed}."
         notes.append(Finding(code="FT006", message=told))
-    chosen: dict[str, str] = {}
-    for role in sorted(wanted, key=lambda role: not wanted[role]):  # what was asked for comes before what is guessed
-        if wanted[role] or role in _USUAL:
-            chosen[role] = _column(columns, list(chosen.values()), wanted[role], role, where)
-    for role, column in chosen.items():
+    roles = [role for role in wanted if wanted[role] or role in _USUAL]
+    for role in sorted(roles, key=lambda role: not wanted[role]):  # what was asked for comes before what is guessed
+        column = _column(columns, list(chosen.values()), wanted[role], role, where)
         if (n := columns.count(column)) > 1:
-            told = f"{where} has {n} columns named {column!r}, expected one for {role}; rename or remove the others."
-            raise FtkitError("FT008", told)
-        if len(roles := [r for r, c in chosen.items() if c == column]) > 1:
-            told = f"Column {column!r} of {where} cannot be {' and '.join(roles)} at once; name another by {roles[1]}=."
-            raise FtkitError("FT008", told)
-    if guessed := [f"{c!r} as the {r}" for r, c in chosen.items() if not wanted[r] and c.casefold() != r]:
-        told = f"{where}: took column {' and '.join(guessed)}; name others by text= and label=."
-        notes.append(Finding(code="FT005", message=told))
-    at = [columns.index(column) for column in chosen.values()]
-    return frame.iloc[:, at].set_axis(list(chosen), axis=1), chosen, notes
+            raise FtkitError("FT008", f"{where} has {n} columns named {column!r}; rename or remove all but one.")
+        if twice := [f"{other} and {role}" for other, c in chosen.items() if c == column]:
+            raise FtkitError("FT008", f"{where}: column {column!r} cannot be {twice[0]} at once; give another {role}=.")
+        chosen[role] = column
+    if guessed := " and ".join(f"{c!r} as the {r}" for r, c in chosen.items() if not wanted[r] and c.casefold() != r):
+        notes.append(Finding(code="FT005", message=f"{where}: took column {guessed}; name others by text= and label=."))
+    return frame.set_axis(columns, axis=1)[list(chosen.values())].set_axis(list(chosen), axis=1), chosen, notes
 
 
 def _column(columns: list[str], taken: list[str], name: str | None, role: str, where: str) -> str:
@@ -132,9 +115,9 @@ def _column(columns: list[str], taken: list[str], name: str | None, role: str, w
 
 def is_missing(value: Any) -> bool:
     """Whether a cell is empty: None, NaN, NaT, pandas' NA or blank text."""
-    if value is None or isinstance(value, str):
-        return not value or not value.replace("\ufeff", "").replace("\0", "").strip()
-    return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
+    if isinstance(value, str):
+        return not value.replace("\ufeff", "").replace("\0", "").strip()
+    return pd.api.types.is_scalar(value) and pd.isna(value)
 
 
 def readable(cell: Any) -> str:
@@ -160,10 +143,10 @@ def texts(values: Iterable[Any], where: str) -> tuple[list[str | None], list[Fin
     FtkitError
         FT011 if nearly all are numbers, FT012 if one is a list or another object.
     """
-    rows, wordings, n_numbers = defaultdict(list), [], 0
+    wordings, blank, numbers, cut, foreign, n_numbers = [], [], [], [], [], 0
     for row, value in enumerate(values, start=1):
         if is_missing(value) or (isinstance(value, str) and value.strip().casefold() in _STANDS_FOR_NOTHING):
-            rows["FT010"].append(row)
+            blank.append(row)
             wordings.append(None)
             continue
         if not isinstance(value, (str, *_NUMBERS)):
@@ -171,16 +154,20 @@ def texts(values: Iterable[Any], where: str) -> tuple[list[str | None], list[Fin
             raise FtkitError("FT012", f"{where}, row {row}: expected a text, {found}")
         written, text = str(value), readable(value)
         n_numbers += _number(written) is not None
-        cut, foreign = len(written) > MAX_CHARACTERS, text != written[:MAX_CHARACTERS]
-        for code, mended in (("FT011", not isinstance(value, str)), ("FT013", cut), ("FT025", foreign)):
-            if mended:
-                rows[code].append(row)
+        is_cut, is_foreign = len(written) > MAX_CHARACTERS, text != written[:MAX_CHARACTERS]
+        for rows, holds in ((numbers, not isinstance(value, str)), (cut, is_cut), (foreign, is_foreign)):
+            if holds:
+                rows.append(row)
         wordings.append(wording(text))
-    n_texts = len(wordings) - len(rows["FT010"])
+    n_texts = len(wordings) - len(blank)
     if n_texts and n_numbers > 0.9 * n_texts:
         found = f"found numbers in {count(n_numbers)} of {count(n_texts)} rows"
         raise FtkitError("FT011", f"{where}: expected texts, {found}; name the column of the texts by text=.")
-    return wordings, findings(rows, where)
+    found = mended("FT010", f"{where}: dropped blank texts in", blank)
+    found += mended("FT011", f"{where}: took numbers as texts in", numbers)
+    found += mended("FT013", f"{where}: cut texts to {count(MAX_CHARACTERS)} characters in", cut)
+    found += mended("FT025", f"{where}: replaced characters that no tokenizer can read in", foreign)
+    return wordings, found
 
 
 def labels(values: Sequence[Any], where: str, *, several: bool) -> tuple[list[tuple[str, ...] | None], list[Finding]]:
@@ -203,29 +190,23 @@ def labels(values: Sequence[Any], where: str, *, several: bool) -> tuple[list[tu
     FtkitError
         FT012 if a cell is a list or another object where one label is expected, FT018 if there are too many labels.
     """
-    rows, cells = defaultdict(list), []
+    cells = []
     for row, value in enumerate(values, start=1):
-        if is_missing(value):
-            rows["FT014"].append(row)
-            cells.append(None)
-            continue
         written = re.split(r"[;|]", value) if several and isinstance(value, str) else value
         entries = written if several and isinstance(written, _LISTS) else [value]
-        if odd := [entry for entry in entries if not isinstance(entry, (str, *_NUMBERS))]:
+        if odd := [e for e in entries if not (isinstance(e, (str, *_NUMBERS)) or is_missing(value))]:
             told = f"expected one label, found a {type(odd[0]).__name__} ({shorten(odd[0], 40)})"
-            hint = "write it as a text or a number, or give kind='multiple' if a text may have several labels."
-            raise FtkitError("FT012", f"{where}, row {row}: {told}; {hint}")
-        cells.append(tuple(str(e) for e in entries if not is_missing(e)))
+            raise FtkitError("FT012", f"{where}, row {row}: {told}; make it a text, or give kind='multiple'.")
+        cells.append(None if is_missing(value) else tuple(str(e) for e in entries if not is_missing(e)))
     name_of = _spellings(Counter(name for cell in cells if cell for name in cell))
-    found = findings(rows, where)
-    if changed := [(before, after) for before, after in name_of.items() if before != after]:
-        pairs = [f"{shorten(before, 40)!r} as {shorten(after, 40)!r}" for before, after in changed]
-        found.append(Finding(code="FT015", message=f"{where}: took {listed(pairs, 5)}."))
-    names, n_rows = set(name_of.values()), sum(cell is not None for cell in cells)
+    none = [row for row, cell in enumerate(cells, start=1) if cell is None]
+    found = mended("FT014", f"{where}: dropped rows without a label in", none)
+    if taken := [f"{shorten(old, 40)!r} as {shorten(new, 40)!r}" for old, new in name_of.items() if old != new]:
+        found.append(Finding(code="FT015", message=f"{where}: took {listed(taken, 5)}."))
+    names, n_rows = set(name_of.values()), len(cells) - len(none)
     if len(names) > MAX_LABELS or (len(names) > 20 and len(names) > n_rows / 2):
-        told = f"expected a few classes, found {count(len(names))} different labels in {count(n_rows)} rows"
-        hint = "which look like an identifier or a measurement; name the column of the classes by label=."
-        raise FtkitError("FT018", f"{where}: {told}, {hint}")
+        told = f"different labels in {count(n_rows)} rows, which look like an identifier or a measurement"
+        raise FtkitError("FT018", f"{where}: expected classes, found {count(len(names))} {told}; give another label=.")
     means = {cell: cell and tuple(sorted({name_of[e] for e in cell})) for cell in set(cells)}
     return [means[cell] for cell in cells], found
 
@@ -244,31 +225,24 @@ def _spellings(written: Counter[str]) -> dict[str, str]:
     return {name: best[text.casefold()] for name, text in tidy.items()}
 
 
-def ranked(names: set[str], order: Sequence[Any] | None, where: str) -> tuple[str, ...]:
-    """Return label names from lowest to highest: as in `order`, or by number.
+def in_order(names: set[str], order: Sequence[Any] | None, where: str, *, ranked: bool) -> tuple[str, ...]:
+    """Return label names as in `order`, where they are `ranked`; or else by number, if all are numbers, or alphabet.
 
     Raises
     ------
     FtkitError
-        FT022 if a label is not in `order`, or is no number and no order was given.
+        FT022 if they are ranked and one is not in `order`, or is no number and no order was given.
     """
-    if order is None:
-        if words := sorted(name for name in names if _number(name) is None):
-            told = f"{words[0]!r} is not a number, so its rank is not known; give order=('lowest', …, 'highest')."
-            raise FtkitError("FT022", f"{where}: {told}")
-        return tuple(sorted(names, key=float))
+    if order is None or not ranked:
+        words = sorted(name for name in names if _number(name) is None)
+        if ranked and words:
+            raise FtkitError("FT022", f"{where}: {words[0]!r} has no known rank; give order=('lowest', …, 'highest').")
+        return tuple(sorted(names, key=(lambda name: (name.casefold(), name)) if words else float))
     means = {name.casefold(): name for name in names}
     wanted = [" ".join(str(name).split()).casefold() for name in order]
     if unknown := sorted(set(means) - set(wanted)):
-        told = f"label {means[unknown[0]]!r} is not in order={tuple(order)!r}; add it there."
-        raise FtkitError("FT022", f"{where}: {told}")
+        raise FtkitError("FT022", f"{where}: label {means[unknown[0]]!r} is not in order={tuple(order)!r}; add it.")
     return tuple(means[fold] for fold in wanted if fold in means)
-
-
-def sorted_names(names: set[str]) -> tuple[str, ...]:
-    """Return label names in the order of their numbers, if all are numbers, or else of the alphabet."""
-    numeric = all(_number(name) is not None for name in names)
-    return tuple(sorted(names, key=float if numeric else lambda n: (n.casefold(), n)))
 
 
 def _number(text: str) -> float | None:

@@ -63,13 +63,6 @@ class LazyTexts(Sequence):
         return f"<{count(len(self))} text{'s' if len(self) != 1 else ''}, read when asked for>"
 
 
-def _picked(values: Sequence | None, at: np.ndarray) -> Sequence | None:
-    """Return the values at some positions; None stays None, and what is on disk stays there."""
-    if values is None or isinstance(values, LazyTexts):
-        return values and values[at]
-    return tuple(values[i] for i in at)
-
-
 class Rows(Record):
     """Labelled texts of one split.
 
@@ -162,8 +155,9 @@ class Rows(Record):
         """Return the rows at `indices` (positions, or a mask of truth values); the count of openings is shared."""
         at = np.asarray(indices)
         at = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)
-        texts, groups, ids = (_picked(values, at) for values in (self.texts, self.groups, self.ids))
-        return replace(self, texts=texts, labels=self.labels[at], groups=groups, ids=ids)
+        texts = self.texts[at] if isinstance(self.texts, LazyTexts) else [self.texts[i] for i in at]
+        groups = self.groups and [self.groups[i] for i in at]
+        return replace(self, texts=texts, labels=self.labels[at], groups=groups, ids=[self.ids[i] for i in at])
 
     def dealt(self, part_of: np.ndarray) -> dict[str, "Rows"]:
         """Return train, valid and test by name: the rows whose part, (n,), is 0, 1 and 2, none of them opened yet."""
@@ -207,9 +201,8 @@ class Rows(Record):
 
     def named_labels(self) -> list[str]:
         """Return each row's label by name; several are joined by "; "."""
-        if self.kind != "multiple":
-            return [self.label_names[i] for i in self.labels]
-        return ["; ".join(self.label_names[j] for j in np.flatnonzero(row)) for row in self.labels]
+        having = map(np.flatnonzero, one_hot(self.labels, self.n_labels))
+        return ["; ".join(self.label_names[i] for i in labels) for labels in having]
 
     def head(self, n: int = 5) -> pd.DataFrame:
         """Return the first `n` rows as a table of text, label and, where there are any, group."""

@@ -2,9 +2,8 @@
 
 import functools
 import re
+import runpy
 from collections.abc import Callable, Mapping
-from importlib import util
-from pathlib import Path
 
 import pandas as pd
 
@@ -13,7 +12,6 @@ from ftkit.data.rows import Rows
 from ftkit.display import Picture, Record, count, fact, shorten
 
 _CAVEAT = re.compile(r"^- (.+)$", re.MULTILINE)
-_COUNT_ROW = re.compile(r"^\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
 
 
 class Card(Record):
@@ -104,7 +102,7 @@ def _card(name: str) -> Card:
     entry = sources.catalog()["data"][name]
     body = (sources.data_root() / "cards" / f"{name.replace('/', '-')}.md").read_text(encoding="utf-8")
     pin = sources.catalog()["files"][entry["files"]]
-    counts = {label: int(n.replace(",", "")) for label, n in _COUNT_ROW.findall(body)}
+    counts = {label: int(n.replace(",", "")) for label, n in re.findall(r"^\| (.+?) \| ([\d,]+) \|$", body, re.M)}
     told = {field: value for field, value in entry.items() if field in Card.__dataclass_fields__}
     told["source"] = f"{pin['wheel']} {pin['version']}; {entry['source']}"
     return Card(name=name, counts=counts, body=body, **told)
@@ -132,8 +130,6 @@ def parse(name: str) -> Rows:
 
 
 @functools.cache
-def _readers() -> Mapping[str, Callable[[Path], pd.DataFrame]]:
+def _readers() -> Mapping[str, Callable[..., pd.DataFrame]]:
     """Return the functions that read the named sets; they stand, and ship, with the cards and the catalogue."""
-    spec = util.spec_from_file_location("ftkit_readers", sources.data_root() / "readers.py")
-    spec.loader.exec_module(found := util.module_from_spec(spec))
-    return found.READERS
+    return runpy.run_path(str(sources.data_root() / "readers.py"))["READERS"]

@@ -131,8 +131,7 @@ class Splits(Record):
             again = f", repeat {repeat + 1}" if repeats > 1 else ""
             for i in range(k):
                 part, rest = np.full(len(every), PARTS.index("test")), fold != i
-                dense = np.unique(unit[rest], return_inverse=True)[1]
-                part[rest] = allocate(wanted[rest], dense, (1 - share, share), seed)
+                part[rest] = allocate(wanted[rest], unit[rest], (1 - share, share), seed)
                 name = f"{self.name}, fold {i + 1} of {k}{again}"
                 yield replace(self, name=name, seed=seed + repeat, **every.dealt(part))
 

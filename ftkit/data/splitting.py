@@ -46,14 +46,12 @@ def units(texts: Sequence[str], groups: Sequence[str] | None = None) -> np.ndarr
     same_text = pd.factorize(np.array([wording(t) for t in texts], dtype=object))[0]
     if groups is None or not len(texts):
         return same_text
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    from scipy.sparse import coo_array, csgraph
 
-    same_group = pd.factorize(np.array(groups, dtype=object))[0]
-    n_groups = same_group.max() + 1
-    edges = (np.ones(len(texts)), (same_group, n_groups + same_text))
-    nodes = n_groups + same_text.max() + 1
-    component = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)[1]
+    # A graph of groups and, after as many as there can be, texts; each row is an edge from its group to its text.
+    same_group, n = pd.factorize(np.array(groups, dtype=object))[0], len(texts)
+    edges = coo_array((np.ones(n), (same_group, n + same_text)), shape=(2 * n, 2 * n))
+    component = csgraph.connected_components(edges, directed=False)[1]
     return np.unique(component[same_group], return_inverse=True)[1]
 
 
@@ -76,19 +74,17 @@ def allocate(wanted: np.ndarray, unit: np.ndarray, shares: Sequence[float], seed
     floor : int
         The fewest rows of each label that every part but the first should have.
     """
-    n_units = unit.max() + 1
-    content = np.zeros((n_units, wanted.shape[1]))
+    _, unit, sizes = np.unique(unit, return_inverse=True, return_counts=True)  # gaps closed: some rows lack some units
+    content = np.zeros((len(sizes), wanted.shape[1]))
     np.add.at(content, unit, wanted)
     total = content.sum(0)
-    target = np.outer(shares, total)
-    target[1:] = np.maximum(target[1:], np.minimum(floor, total))
-    target[0] = total - target[1:].sum(0)
-    sizes = np.bincount(unit, minlength=n_units)
-    lack, room = target.copy(), np.asarray(shares) * len(unit)
-    part_of = np.empty(n_units, dtype=np.int64)
+    lack, room = np.outer(shares, total), np.asarray(shares) * len(unit)
+    lack[1:] = np.maximum(lack[1:], np.minimum(floor, total))
+    lack[0] = total - lack[1:].sum(0)
+    part_of = np.empty(len(sizes), dtype=np.int64)
     # A rare label weighs more than a frequent one, or a unit with both would be placed for the sake of the frequent.
     weight = 1 / np.maximum(total, 1)
-    order = np.random.default_rng(seed).permutation(n_units)
+    order = np.random.default_rng(seed).permutation(len(sizes))
     for u in order[np.argsort(-sizes[order], kind="stable")]:
         need = lack @ (content[u] * weight)
         best = np.flatnonzero(need >= need.max() - 1e-12)
@@ -104,8 +100,7 @@ def at_most(wanted: np.ndarray, cap: int, seed: int) -> np.ndarray:
     >>> at_most(np.eye(2, dtype=np.uint8)[[0, 0, 0, 1]], cap=2, seed=0).size
     3
     """
-    have = np.zeros(wanted.shape[1], dtype=np.int64)
-    kept = []
+    have, kept = np.zeros(wanted.shape[1], dtype=np.int64), []
     for i in np.random.default_rng(seed).permutation(len(wanted)):
         if np.any(have[wanted[i] > 0] < cap):
             have += wanted[i]
