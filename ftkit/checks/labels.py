@@ -1,19 +1,25 @@
-"""Labels that look wrong, found by cross-validation; and noise put in on purpose, to see what it finds (lesson 02)."""
+"""Labels that look wrong, found by cross-validation, noise put in on purpose to see what it finds; and decisions."""
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
 
 from ftkit.baseline import fit_probe
-from ftkit.data import Rows, Splits
-from ftkit.data.splitting import allocate, one_hot, units
+from ftkit.data import Rows, Splits, files
+from ftkit.data.repair import did_you_mean
+from ftkit.data.splitting import allocate, one_hot, units, wording
 from ftkit.display import Record, count, percent, shorten
-from ftkit.findings import Finding
+from ftkit.findings import Finding, FtkitError
 from ftkit.pretrained import Base
 
 _SHOWN = 10  # rows in a table
+#: What can be decided besides another label; in brackets, since a label may be called keep.
+KEEP, DROP = "(keep)", "(drop)"
+_COLUMNS = ["row", "given", "decision", "text"]
 
 
 class LabelIssues(Record):
@@ -109,7 +115,7 @@ def label_issues(base: Base, data: Splits, *, k: int = 5, seed: int = 0) -> Labe
     from sklearn.linear_model import LogisticRegression
 
     rows = data.train
-    _one_label_a_row(data, "label_issues() judges")
+    one_label_a_row(data, "label_issues() judges")
     unit = units(rows.texts, rows.groups)
     if not 2 <= k <= unit.max() + 1:
         raise ValueError(f"k is {k}; it must be from 2 to {unit.max() + 1}, the number of groups or distinct texts")
@@ -124,7 +130,8 @@ def label_issues(base: Base, data: Splits, *, k: int = 5, seed: int = 0) -> Labe
     return LabelIssues(rows=rows, order=order, suggested=proba.argmax(axis=1), quality=quality)
 
 
-def _one_label_a_row(data: Splits, what: str) -> None:
+def one_label_a_row(data: Splits, what: str) -> None:
+    """Raise ValueError if a row may have several labels; `what` says what is done to rows with one."""
     if data.kind == "multiple":
         raise ValueError(f"{data.name} has several labels a row; {what} rows with one")
 
@@ -153,10 +160,118 @@ def flip_labels(data: Splits, share: float, seed: int = 0) -> tuple[Splits, tupl
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share is {share}; it must be from 0 to 1")
-    _one_label_a_row(data, "flip_labels() changes")
+    one_label_a_row(data, "flip_labels() changes")
     rng = np.random.default_rng(seed)
     at = np.sort(rng.permutation(len(data.train))[: round(share * len(data.train))])
     labels = data.train.labels.copy()
     labels[at] = (labels[at] + rng.integers(1, data.n_labels, len(at))) % data.n_labels
     noisy = replace(data, name=f"{data.name}, {share:.0%} flipped", train=replace(data.train, labels=labels))
     return noisy, tuple(data.train.ids[i] for i in at)
+
+
+class Decisions(Record):
+    """What somebody decided about labels, by the wordings of the texts: it stays with a text in other splits, too.
+
+    Parameters
+    ----------
+    made : DataFrame
+        By `ftkit.data.splitting.wording` of the text: `row` (the id it had), `given` (the label it had), `decision`
+        (`"(keep)"`, `"(drop)"`, or the name of another label), and the beginning of the `text`.
+
+    >>> rows = Rows(name="train", texts=("good", "bad"), labels=[0, 0], label_names=("no", "yes"))
+    >>> Decisions().decide(rows.take([0]), "yes").decide(rows.take([1]), DROP).summary()
+    'Decided: 0 to keep, 1 to drop, 1 with another label.'
+    """
+
+    made: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_COLUMNS).rename_axis("wording"))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Return the decisions in a file, as written by `write`, and perhaps edited; blank ones are none.
+
+        Raises
+        ------
+        FtkitError
+            FT007 if the file is damaged, or another kind of file; and as `load_data`, such as FT001 if there is none.
+        """
+        found, path = files.read(path)[0]["train"], Path(path).expanduser()
+        # A file that was cut off ends within a line.
+        whole = path.read_bytes().endswith((b"\n", b"\r")) and sorted(found) == sorted(["wording", *_COLUMNS])
+        if not whole or not found["wording"].str.fullmatch("[0-9a-f]{32}").all():
+            expected = f"expected are whole lines of wording, {', '.join(_COLUMNS)}, as Decisions.write() leaves them"
+            raise FtkitError("FT007", f"{path} is no file of decisions, or a damaged one: {expected}; mend or move it.")
+        cells = found.map(str.strip).replace("^'(?=[=+@'-])", "", regex=True).drop_duplicates("wording", keep="last")
+        return cls(made=cells[cells["decision"] != ""].set_index("wording")[_COLUMNS])
+
+    def write(self, path: str | Path) -> None:
+        """Write a CSV file, whole or not at all; what a spreadsheet would take for a formula gets an apostrophe.
+
+        Raises
+        ------
+        FtkitError
+            As `read`, if there is a file that is not one of decisions; it is left as it is.
+        """
+        path = Path(path).expanduser()
+        if path.exists():
+            self.read(path)
+        cells = self.made.reset_index().replace("^(?=[=+@'-])", "'", regex=True)
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(cells.to_csv(index=False).encode("utf-8-sig", "replace"))
+        part.replace(path)
+
+    def decide(self, rows: Rows, what: str | Sequence[str]) -> Self:
+        """Return these decisions with others about some rows.
+
+        Parameters
+        ----------
+        rows : Rows
+            Such as `data.train.take([7])`.
+        what : str or sequence of str
+            For all of them or for each: `"(keep)"`, `"(drop)"`, the name of a label, or `""` for undecided.
+
+        Raises
+        ------
+        ValueError
+            If there is no such label.
+        """
+        given, what = rows.named_labels(), [what] * len(rows) if isinstance(what, str) else what
+        told = [KEEP if one == own else one for one, own in zip(what, given, strict=True)]
+        new = {"row": rows.ids, "given": given, "decision": told, "text": [shorten(text, 300) for text in rows.texts]}
+        keys = pd.Index([wording(text) for text in rows.texts], name="wording")
+        made = pd.concat([self.made, pd.DataFrame(new, index=keys, dtype=object)])  # not str: half a surrogate pair
+        made = made[~made.index.duplicated(keep="last")]
+        return type(self)(made=made[made["decision"] != ""]).checked(rows.label_names)
+
+    def checked(self, label_names: Sequence[str]) -> Self:
+        """Return these decisions, or raise ValueError for one that is no label of these."""
+        for row, _, told, text in self.made.itertuples(index=False):
+            if told not in (KEEP, DROP, *label_names):
+                hint = did_you_mean(told, label_names, f"write {KEEP}, {DROP}, or one of {', '.join(label_names)}")
+                raise ValueError(f"row {row!r} ({shorten(text, 60)}): {told!r} is no decision; {hint}")
+        return self
+
+    def mended(self, splits: Splits) -> Splits:
+        """Return splits whose train rows are dropped or relabelled as decided; valid and test stay as they are.
+
+        Raises
+        ------
+        ValueError
+            If a row may have several labels, a decision is no label of these splits, or no train row is left.
+        """
+        one_label_a_row(splits, "Decisions.mended() changes")
+        rows, known, made = splits.train, splits.label_names, self.checked(splits.label_names).made["decision"]
+        told = made.reindex([wording(text) for text in rows.texts], fill_value=KEEP).to_numpy()
+        labels = [old if t in (KEEP, DROP) else known.index(t) for t, old in zip(told, rows.labels, strict=True)]
+        return replace(splits, train=replace(rows, labels=labels).take(told != DROP))
+
+    def frame(self) -> pd.DataFrame:
+        """Return the decisions, the first one first."""
+        return self.made
+
+    def summary(self) -> str:
+        told = self.made["decision"]
+        kept, dropped = sum(told == KEEP), sum(told == DROP)
+        return f"Decided: {kept} to keep, {dropped} to drop, {len(told) - kept - dropped} with another label."
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        return [("Decisions, the latest first", self.made[::-1].head(10))] if len(self.made) else []

@@ -15,6 +15,8 @@ from ftkit.findings import FtkitError
 #: The panel that holds each place: a later one of the same name takes it over, as when a cell is run again.
 _PLACES: weakref.WeakValueDictionary[tuple[str, str], "Panel"] = weakref.WeakValueDictionary()
 
+#: A column of a `grid`: its heading, the class of its cells, and the cells as markup.
+Column = tuple[str, str, Iterable[str]]
 #: The looks of all panels; each panel's rules are bound to its class.
 _STYLE = f"<style>{Path(__file__).with_name('panels.css').read_text(encoding='utf-8')}</style>"
 
@@ -178,7 +180,7 @@ def announced(markup: str) -> str:
     return f'<p role="status" aria-live="polite">{markup}</p>'
 
 
-def grid(caption: str, columns: Iterable[tuple[str, str, Iterable[str]]], chosen: Sequence[bool] = ()) -> str:
+def grid(caption: str, columns: Iterable[Column], chosen: Sequence[bool] = ()) -> str:
     """Return a table as HTML whose columns are as wide as their classes say, whatever is in them.
 
     Parameters
