@@ -6,6 +6,7 @@ Differences never rest on colour alone: position, hatching or a label says the s
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -277,3 +278,20 @@ def parallel(columns: Mapping[str, Sequence[Any]], *, dashed: Sequence[bool], ax
     ax.set_xticks(range(len(columns)), list(columns), parse_math=False)
     ax.set_yticks([])
     return ax
+
+
+def curves(values: Sequence[float], scores: Mapping[str, Sequence[Sequence[float]]], x_label: str, label: str) -> Axes:
+    """Draw a line for each name through the means of its scores, and every score as a faint mark.
+
+    `scores` holds for each name the repeats at each of `values`, which are positive and drawn on a logarithmic scale.
+    Names are told apart by stroke and marker, not by colour alone.
+    """
+    ax, colours = axes(), itertools.cycle(["dimgrey", ORANGE, BLUE, "black"])
+    looks = itertools.cycle("^: s-- o- d-. v: P-- X-".split())
+    for (name, repeats), colour, look in zip(scores.items(), colours, looks, strict=False):
+        ax.plot(values, [np.mean(own) for own in repeats], look, color=colour, label=_plain(name))
+        for value, own in zip(values, repeats, strict=True):
+            ax.plot([value] * len(own), own, look[0], color=colour, alpha=0.4)
+    ax.set(xscale="log", xticks=values, xticklabels=[str(value) for value in values])
+    ax.minorticks_off()
+    return _labelled(ax, x_label, label)

@@ -1,7 +1,9 @@
 """The training panel: start a run, watch it, stop it, and read its result beside a baseline and earlier runs."""
 
 import dataclasses
+import functools
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -38,7 +40,123 @@ class Entry(NamedTuple):
     row: tuple[Any, ...]
 
 
-class TrainingPanel(Panel):
+class WorkPanel(Panel):
+    """A panel with a button that starts its work, in a thread, and a button that stops it.
+
+    A subclass defines `work`, which runs in a thread or not, and trains within `alone`.
+
+    Parameters
+    ----------
+    key : str
+        As for a `Panel`.
+    start, stop : str
+        What the buttons say.
+    """
+
+    #: What the start button starts with: read when it is clicked, and given to `work`.
+    plan: Any = None
+
+    def __init__(self, key: str, start: str, stop: str) -> None:
+        super().__init__(key)
+        self._retired = False
+        self.start_button = self.control(Button, start, self._start_clicked, button_style="primary")
+        self.stop_button = self.control(Button, stop, self._stop_clicked, disabled=True)
+        self.box.add_class("ftkit-training")
+
+    def run_blocking(self) -> Any:
+        """Do the work here and now, and return the value; work that is under way is waited for.
+
+        Interrupt the kernel to stop: what there is by then is kept.
+        """
+        if self.busy:
+            self.wait()
+        else:
+            self.stopping = False
+            self._work(self.plan)
+        return self.value
+
+    def retire(self) -> None:
+        self._retired = True
+        super().retire()
+        self.wait(5)
+        self.start_button.disabled = self.stop_button.disabled = True
+        self.say("A newer panel has taken this one's place.")
+
+    def alone(self, told: str, train: Callable[..., Any], *given: Any, **how: Any) -> Any:
+        """Wait until no other panel trains, say what is done, and return what `train` returns for the rest.
+
+        FT057 is raised, if it is stopped while it waits.
+        """
+        while not _TRAINING.acquire(timeout=0.2):
+            if self.stopping:
+                raise FtkitError("FT057", "Stopped before it began.")
+            self.say("Waiting for the training in another panel to end.")
+        try:
+            self.say(f"{told} To stop: the button; where a cell waits for it, the square in the toolbar.")
+            return train(*given, **how)
+        finally:
+            _TRAINING.release()
+
+    def _start_clicked(self) -> None:
+        if not self.start_button.disabled:
+            self.wait(1)  # the button is given back an instant before its thread has ended
+        if not self.busy:
+            self.start_button.disabled, self.stop_button.disabled = True, False
+            # The plan as the freeze panel stands now, not as it will stand later.
+            self.in_thread(functools.partial(self._work, self.plan))
+
+    def _stop_clicked(self) -> None:
+        self.stop_button.disabled = True
+        self.say("Stopping. What there is by now is kept.")  # before the work can say that it has stopped
+        self.stop()
+
+    def _work(self, plan: Any) -> None:
+        self.start_button.disabled = True
+        try:
+            self.work(plan)
+        except Exception as error:
+            self.show_error(error)
+            raise
+        finally:
+            self.start_button.disabled, self.stop_button.disabled = self._retired, True
+
+
+class FitPanel(WorkPanel):
+    """A panel that tunes a base on data and shows the course of each run, beside what the run has to beat.
+
+    Parameters
+    ----------
+    base : Base
+    data : Splits
+    baseline : Evaluation, Predictor or None
+        As for a `TrainingPanel`.
+    start, stop : str
+        What the buttons say.
+    """
+
+    def __init__(self, base: Base, data: Splits, baseline: Rival | None, start: str, stop: str) -> None:
+        if isinstance(baseline, Evaluation) and not _same_rows(baseline, data):
+            raise FtkitError("FT070", f"{baseline.name!r} was not scored on data.valid; evaluate it there first.")
+        super().__init__(data.name, start, stop)
+        self.base, self.data, self._live = base, data, HTML()
+        # Scored here, not at the start of a run: a run can be stopped at any time, and this cannot.
+        predictor = baselines.majority(data) if baseline is None else baseline
+        self._baseline = predictor if isinstance(predictor, Evaluation) else evaluate(predictor, data.valid)
+
+    def fit(self, plan: Plan) -> Run:
+        """Train when no other panel does, and show it."""
+        live = Live(self._live, plan, (self._baseline.name, self._baseline.accuracy))
+        watched = {"on_event": live.on_event, "stop": lambda: self.stopping}
+        try:
+            run = self.alone("Training.", training.fit, self.base, self.data, plan, **watched)
+        except Exception:
+            live.draw("Ended without a result.")
+            raise
+        live.draw(f"{count(run.n_steps)} steps in {seconds(run.train_s)}.")
+        return run
+
+
+class TrainingPanel(FitPanel):
     """Train on a button, watch the curves, stop and keep the best; then see whether it helped.
 
     Only the last run's model is kept. Of earlier runs there are the answers on `valid`, so that every run can be
@@ -70,21 +188,13 @@ class TrainingPanel(Panel):
     value: Run | None = None
 
     def __init__(self, base: Base, data: Splits, plan: Plan | FreezePanel, *, baseline: Rival | None = None) -> None:
-        if isinstance(baseline, Evaluation) and not _same_rows(baseline, data):
-            raise FtkitError("FT070", f"{baseline.name!r} was not scored on data.valid; evaluate it there first.")
-        super().__init__(data.name)
-        self.base, self.data, self._source = base, data, plan
-        # Scored here, not at the start of a run: a run can be stopped at any time, and this cannot.
-        predictor = baselines.majority(data) if baseline is None else baseline
-        self._baseline = predictor if isinstance(predictor, Evaluation) else evaluate(predictor, data.valid)
-        self._retired = self._filling = False
+        super().__init__(base, data, baseline, "Start training", "Stop and keep the best")
+        self._source, self._filling = plan, False
         self._entries = _REMEMBERED.setdefault(data.name, [])
         self._entries[:] = [entry for entry in self._entries if _same_rows(entry.answers, data)]
 
-        self.start_button = self.control(Button, "Start training", self._start_clicked, button_style="primary")
-        self.stop_button = self.control(Button, "Stop and keep the best", self._stop_clicked, disabled=True)
         self.compare_with = self.control(Dropdown, "Compare with", self._show_result)
-        self._live, self._result, self._table, self._after = HTML(), HTML(), HTML(), VBox()
+        self._result, self._table, self._after = HTML(), HTML(), VBox()
         buttons = HBox([self.start_button, self.stop_button])
         self.box.children = (buttons, self.status, self._live, self._after, self.shown_code, self.style)
         if isinstance(plan, Panel):
@@ -108,65 +218,15 @@ class TrainingPanel(Panel):
         """The run; before there is one, a sentence that says so."""
         return self.value or Note(text=f"Nothing has been trained here yet. The plan: {self.plan.code()}")
 
-    def run_blocking(self) -> Run:
-        """Train here and now, and return the run; one that is under way is waited for, and returned.
-
-        Interrupt the kernel to stop: the best weights so far are kept.
-        """
-        if self.busy:
-            self.wait()
-        else:
-            self.stopping = False
-            self._train(self.plan, "Interrupt the kernel (the square in the toolbar) to stop and keep the best.")
-        return self.value
-
     def retire(self) -> None:
-        self._retired = True
         super().retire()
-        self.wait(5)
         self.value = None
-        self.start_button.disabled = self.stop_button.disabled = True
-        self.say("A newer panel has taken this one's place.")
 
-    def _start_clicked(self) -> None:
-        if not self.start_button.disabled:
-            self.wait(1)  # the button is given back an instant before its thread has ended
-        if not self.busy:
-            plan = self.plan  # as the freeze panel stands now, not as it will stand later
-            self.start_button.disabled, self.stop_button.disabled = True, False
-            self.in_thread(lambda: self._train(plan, "You can go on reading, and stop at any time."))
-
-    def _stop_clicked(self) -> None:
-        self.stop_button.disabled = True
-        self.say("Stopping. The best weights so far are kept.")  # before the run can say that it has
-        self.stop()
-
-    def _train(self, plan: Plan, advice: str) -> None:
-        """Train, and show it; in a thread or not, so only traits are assigned."""
-        self.start_button.disabled, live = True, None
-        try:
-            while not _TRAINING.acquire(timeout=0.2):
-                if self.stopping:
-                    return self.say("Stopped before it began.")
-                self.say("Waiting for the training in another panel to end.")
-            try:
-                self.say(f"Training. {advice}")
-                live = Live(self._live, plan, (self._baseline.name, self._baseline.accuracy))
-                run = training.fit(self.base, self.data, plan, on_event=live.on_event, stop=lambda: self.stopping)
-            finally:
-                _TRAINING.release()
-            if not self._retired:
-                self._take(run, live)
-        except Exception as error:
-            if live:
-                live.draw("Ended without a result.")
-            self.show_error(error)
-            raise
-        finally:
-            self.start_button.disabled, self.stop_button.disabled = self._retired, True
-
-    def _take(self, run: Run, live: Live) -> None:
-        """Keep the run in the place of the one before, and show what came of it."""
+    def work(self, plan: Plan) -> None:
+        """Train, keep the run in the place of the one before, and show what came of it."""
+        run = self.fit(plan)
+        if self._retired:
+            return
         self.value = run
         number, code = 1 + max((entry.row[0] for entry in self._entries), default=0), run.plan.code()
         answers = dataclasses.replace(run.on_valid, name=f"run {number}")
@@ -175,7 +235,6 @@ class TrainingPanel(Panel):
         self._entries.append(Entry(f"{answers.name}: {code}", answers, row))
         del self._entries[:-30]  # so many are remembered
         # First what is known, since the intervals of the comparison take a second where there are many classes.
-        live.draw(f"{count(run.n_steps)} steps in {took}.")
         self._result.value = ""
         ended = f" It ended early: {run.stopped}." if run.stopped else ""
         kept = f"Kept epoch {run.best_epoch}, with {percent(answers.accuracy)} of valid right."
