@@ -289,7 +289,7 @@ def curves(values: Sequence[float], scores: Mapping[str, Sequence[Sequence[float
     ax, colours = axes(), itertools.cycle(["dimgrey", ORANGE, BLUE, "black"])
     looks = itertools.cycle("^: s-- o- d-. v: P-- X-".split())
     for (name, repeats), colour, look in zip(scores.items(), colours, looks, strict=False):
-        ax.plot(values, [np.mean(own) for own in repeats], look, color=colour, label=_plain(name))
+        ax.plot(values, [np.mean(own) for own in repeats], look, color=colour, label=str(name))
         for value, own in zip(values, repeats, strict=True):
             ax.plot([value] * len(own), own, look[0], color=colour, alpha=0.4)
     ax.set(xscale="log", xticks=values, xticklabels=[str(value) for value in values])

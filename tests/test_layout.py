@@ -54,6 +54,7 @@ VAGUE = {"utils", "util", "common", "helpers", "helper", "misc"}
 TESTED_ELSEWHERE = {"__main__": "three lines that call cli.main; test_cli runs it"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+BESIDE = sorted((ROOT / "notebooks" / "panels").glob("*.py"))  # panels that belong to one lesson
 
 
 def room(path: Path) -> str:
@@ -101,7 +102,7 @@ def test_imports_point_one_way(path: Path) -> None:
             assert ORDER.index(other) < ORDER.index(own), f"{path.name}:{line}: {own} stands above {other}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [*SOURCES, *BESIDE], ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_module_is_short_and_has_a_telling_name(path: Path) -> None:
     n_lines = len(path.read_text(encoding="utf-8").splitlines())
     assert n_lines <= MAX_MODULE_LINES, f"{n_lines} lines: which part of it is a room of its own?"
@@ -110,6 +111,12 @@ def test_a_module_is_short_and_has_a_telling_name(path: Path) -> None:
 
 def test_the_package_stays_small() -> None:
     assert sum(map(code_lines, SOURCES)) < MAX_PACKAGE_LINES
+
+
+def test_each_panel_of_a_lesson_has_a_test_file_of_its_stem() -> None:
+    assert BESIDE
+    names = {path.stem for path in BESIDE} - {"__init__", "views"}  # views: what errors and labels share
+    assert [n for n in sorted(names) if not (ROOT / "tests" / f"test_panels_{n}.py").is_file()] == []
 
 
 @pytest.mark.parametrize("name", sorted({room(path) for path in SOURCES} - {"__init__"}))

@@ -113,7 +113,7 @@ def test_the_picture_has_a_line_a_strategy_told_apart_by_stroke_and_marker_and_e
     assert sum(len(line.get_ydata()) for line in faint) == 27
     assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["4", "16", "48"]
     assert "tuned with 48" in told and ax.get_xlabel() == "rows of a class"
-    assert display.figure_png(figure).startswith(b"\x89PNG")
+    assert "data:image/png;base64," in display.figure_html(figure, told)
 
 
 def test_the_table_has_every_amount_strategy_and_seed():

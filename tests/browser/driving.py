@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import nbformat
 
+BESIDE = Path(__file__).resolve().parents[2] / "notebooks"
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --no-proxy-server"
@@ -65,6 +66,8 @@ class Server:
             "IPYTHONDIR": "ipython",
         }
         environment = os.environ | {name: str(self.home / folder) for name, folder in folders.items()}
+        # As a lesson finds what stands beside it.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(BESIDE), os.environ.get("PYTHONPATH")]))
         environment["JUPYTER_PREFER_ENV_PATH"] = "0"  # the kernel written above comes before any other
         self._log = self.home / "server.log"
         with self._log.open("wb") as log:

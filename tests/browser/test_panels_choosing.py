@@ -19,8 +19,7 @@ INJECTED = "[document.querySelectorAll('img[src=x]').length, typeof window.hosti
 SOURCES = (
     """import csv, itertools
 import ftkit as ft
-from ftkit.widgets.crossover import CrossoverPanel
-from ftkit.widgets.hyperparameters import HyperparameterPanel
+from panels import CrossoverPanel, HyperparameterPanel
 
 base = ft.load_pretrained("minilm", max_tokens=32)""",
     f"""# Each label has words of its own.

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 HOSTILE = '<img src=x onerror="window.hostile=1">'
 SOURCES = (
-    """from ftkit.widgets import ColumnsPanel
+    """from panels import ColumnsPanel
 PANEL = ColumnsPanel(seed=1)
 PANEL""",
     "PANEL.value.summary()",

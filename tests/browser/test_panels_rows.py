@@ -20,7 +20,7 @@ SOURCES = (
     """import itertools
 import ftkit as ft
 from ftkit.checks import flip_labels, label_issues
-from ftkit.widgets import ErrorsPanel, LabelsPanel
+from panels import ErrorsPanel, LabelsPanel
 
 base = ft.load_pretrained("minilm", max_tokens=32)""",
     f"""# Texts and labels that hold markup; each label has words of its own, and some labels are wrong.

@@ -21,10 +21,10 @@ from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 from ftkit.widgets import TrainingPanel
-from ftkit.widgets import hyperparameters as module
 from ftkit.widgets import training as shared
-from ftkit.widgets.hyperparameters import HyperparameterPanel, Trial, Trials, presets
 from ftkit.widgets.panel import _PLACES
+from panels import hyperparameters as module
+from panels.hyperparameters import HyperparameterPanel, Trial, Trials, presets
 
 HOSTILE = "<img src=x onerror='document.title=1'>"
 PLAN = Plan(train="top 1", lr=1e-3, epochs=2)

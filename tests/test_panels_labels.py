@@ -22,8 +22,8 @@ import ftkit as ft
 from ftkit.checks.labels import DROP, KEEP, Decisions, LabelIssues, label_issues
 from ftkit.data import Splits
 from ftkit.findings import FtkitError
-from ftkit.widgets import LabelsPanel
 from ftkit.widgets.rows import ROWS_A_PAGE
+from panels import LabelsPanel
 
 HOSTILE = "<img src=x onerror='document.title=1'>"
 UNDECIDED, DECIDED, EVERY = "undecided", "decided", "every train row by quality"
@@ -210,12 +210,13 @@ def test_each_mark_is_in_the_file_at_once(data, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m.csv"]
 
 
+HERE = Path(__file__).parent
 ANOTHER_KERNEL = """
 import sys, dataclasses
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {paths!r}
 import tiny
-from test_widgets_labels import issues_of, told
-from ftkit.widgets import LabelsPanel
+from test_panels_labels import issues_of, told
+from panels import LabelsPanel
 
 data = tiny.splits()
 ids = tuple(f"other {{i}}" for i in range(60))
@@ -235,7 +236,7 @@ def test_a_kernel_that_begins_anew_and_another_filter_find_them_again(data, tmp_
     panel = LabelsPanel(data, issues_of(data), marks=marks)
     panel.drop_button.click()
     panel.keep_button.click()
-    code = ANOTHER_KERNEL.format(tests=str(Path(__file__).parent))
+    code = ANOTHER_KERNEL.format(paths=[str(HERE), str(HERE.parent / "notebooks"), str(HERE.parent)])
     seen = subprocess.check_output([sys.executable, "-c", code, marks], text=True).splitlines()
     assert seen[0].startswith("2 ") and "2 of 12 doubtful rows are decided" in seen[0]
     assert seen[1] == "10 other 10" and seen[2] == "lung", "by their texts: the ids are others there"

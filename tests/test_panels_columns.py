@@ -9,7 +9,7 @@ import pytest
 
 import ftkit as ft
 from ftkit.data import load_data
-from ftkit.widgets import ColumnsPanel
+from panels import ColumnsPanel
 
 HOSTILE = "<img src=x onerror='document.title=1'>"
 
@@ -142,7 +142,7 @@ def test_an_upload_without_a_name_and_one_that_is_no_table(tmp_path) -> None:
 
 
 def test_filling_the_lists_reads_the_file_once(file, monkeypatch) -> None:
-    from ftkit.widgets import columns
+    from panels import columns
 
     calls = []
     monkeypatch.setattr(columns, "load_data", lambda *a, **k: calls.append(k) or load_data(*a, **k))

@@ -10,7 +10,8 @@ from ftkit.evaluation import Evaluation
 from ftkit.record import Run
 from ftkit.report.mistakes import VIEWS, Attributions, Mistakes, attributions
 from ftkit.widgets.panel import announced, grid
-from ftkit.widgets.rows import ViewsPanel, anything
+from ftkit.widgets.rows import anything
+from panels.views import ViewsPanel
 
 _MOST_LABELS = 5
 

@@ -19,9 +19,9 @@ from ftkit.findings import FtkitError
 from ftkit.plan import Plan
 from ftkit.report.mistakes import VIEWS, Mistakes
 from ftkit.training import fit
-from ftkit.widgets import ErrorsPanel
-from ftkit.widgets import errors as module
 from ftkit.widgets.rows import ROWS_A_PAGE
+from panels import ErrorsPanel
+from panels import errors as module
 
 HOSTILE = "<img src=x onerror='document.title=1'>"
 

@@ -11,7 +11,8 @@ from ftkit.data import Splits
 from ftkit.data.splitting import wording
 from ftkit.display import count, escape
 from ftkit.widgets.panel import offer
-from ftkit.widgets.rows import ROWS_A_PAGE, ViewsPanel
+from ftkit.widgets.rows import ROWS_A_PAGE
+from panels.views import ViewsPanel
 
 #: Decisions that are in no file outlive their panel, by data and labels, for as long as the kernel lives.
 _REMEMBERED: dict[tuple, Decisions] = {}

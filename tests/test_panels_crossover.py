@@ -17,9 +17,9 @@ from ftkit import baseline, training
 from ftkit.plan import Plan
 from ftkit.report.seeds import crossover
 from ftkit.widgets import TrainingPanel
-from ftkit.widgets import crossover as module
-from ftkit.widgets.crossover import CrossoverPanel
 from ftkit.widgets.panel import _PLACES
+from panels import crossover as module
+from panels.crossover import CrossoverPanel
 
 HOSTILE = "<img src=x onerror='document.title=1'>"
 
