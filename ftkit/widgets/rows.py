@@ -138,4 +138,5 @@ def whole(row: Rows, **facts: str) -> str:
 
 
 def or_more(text: str) -> str:
+    """Return what follows a number of tokens, where a text is longer than what is counted."""
     return " or more" if len(text) > MOST_CHARACTERS else ""

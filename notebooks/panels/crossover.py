@@ -40,7 +40,7 @@ class CrossoverPanel(WorkPanel):
     def __init__(self, strategies: Makers, sizes: Sequence[int], rows: Rows, seeds: Sequence[int] = (0, 1, 2)) -> None:
         super().__init__(f"{rows.source} {rows.name}", "Measure what is missing", "Stop after this one")
         self._strategies, self._sizes, self._rows, self._seeds = strategies, sorted(sizes), rows, tuple(seeds)
-        self._cells = {}
+        self._cells = _MEASURED.setdefault(rows.fingerprint(), {})
         own = "Rows of a class that you have"
         self.n = self.control(BoundedIntText, own, self._show, value=max(sizes), min=1, max=1_000_000)
         self.against = self.control(Dropdown, "Compare with", self._show, options=list(strategies))
