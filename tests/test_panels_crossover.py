@@ -15,11 +15,10 @@ import tiny
 
 from ftkit import baseline, training
 from ftkit.plan import Plan
-from ftkit.report.seeds import crossover
 from ftkit.widgets import TrainingPanel
 from ftkit.widgets.panel import _PLACES
 from panels import crossover as module
-from panels.crossover import CrossoverPanel
+from panels.crossover import CrossoverPanel, crossover
 
 HOSTILE = "<img src=x onerror='document.title=1'>"
 

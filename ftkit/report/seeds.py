@@ -3,10 +3,8 @@
 However many are trained, only one model is in memory at a time.
 """
 
-import itertools
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,17 +83,18 @@ class Curve(Record):
     @property
     def told_apart(self) -> bool:
         """Whether the seeds allow to say that the best value is better than the second best."""
-        ends = self.difference(self.best, self._second)[1] if len(self.values) > 1 else None
+        ends = self.difference(self.best, self.second)[1] if len(self.values) > 1 else None
         return ends is not None and ends[0] > 0
 
     @property
-    def _second(self) -> Any:
+    def second(self) -> Any:
+        """The value with the second highest mean score."""
         return self.values[int(np.argsort(-self.means, kind="stable")[1])]
 
     def summary(self) -> str:
         n = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
         best = f"{self.best} ({self.x_label}) with {percent(self.means.max())} of {self.scored_on} right."
-        second = f" {self.above(self._second, f'the second best, {self._second}')}" if len(self.values) > 1 else ""
+        second = f" {self.above(self.second, f'the second best, {self.second}')}" if len(self.values) > 1 else ""
         reference = f" {self.reference[0]} has {percent(self.reference[1])}." if self.reference else ""
         return f"Highest mean over {n}: {best}{second}{reference}"
 
@@ -173,96 +172,6 @@ def score_curve(
             del predictor  # before the next one is made: two tuned models at a time are one too many
     measured = {"scores": scores, "seconds": took, "scored_on": f"the {len(rows)} {rows.name} rows"}
     return Curve(values=tuple(values), seeds=tuple(seeds), x_label=x_label, reference=reference, **measured)
-
-
-class Crossover(Record):
-    """Several strategies with several amounts of data: which one for how much?
-
-    Parameters
-    ----------
-    curves : mapping of int to Curve
-        For each number of training rows of a class, ascending, a curve whose values are the strategies, the simplest
-        one first, over the seeds that all of them were measured with.
-    """
-
-    curves: Mapping[int, Curve]
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that making all of them took."""
-        return float(sum(curve.seconds.sum() for curve in self.curves.values()))
-
-    def answer(self, n: int, against: str | None = None) -> str:
-        """Say which strategy is best with `n` rows of a class, whether the seeds can tell, and where lines cross.
-
-        The nearest amount that was measured stands for `n`. The best one is compared with the second best and with
-        `against`, by default the first strategy, which should be the simplest.
-        """
-        if not self.curves:
-            return "Nothing can be compared yet: it takes a seed that was measured with all strategies."
-        size = min(self.curves, key=lambda size: abs(math.log(size / n)))
-        here, near = self.curves[size], "" if size == n else f", the nearest to {n} that was measured"
-        told = f"{here.best} is ahead" if here.told_apart else f"cannot tell {here.best} from {here._second}"
-        told = f"With {size} rows of a class{near}: {told}. {here.summary()}"
-        for other in dict.fromkeys((here._second, against or here.values[0])):
-            if other not in (here.best, here._second):
-                told += f" {here.above(other, other)}"
-            if other != here.best:
-                told += f" {self._crossed(here.best, other)}"
-        return told
-
-    def _crossed(self, one: str, other: str) -> str:
-        gaps = [(n, curve.difference(one, other)[0]) for n, curve in self.curves.items()]
-        where = [f"between {a} and {b}" for (a, before), (b, after) in itertools.pairwise(gaps) if before * after < 0]
-        return f"The lines of {one} and {other} cross {' and '.join(where) or 'nowhere'}."
-
-    def summary(self) -> str:
-        if not self.curves:
-            return "Nothing was measured yet."
-        best = ", ".join(f"{curve.best} with {n}" for n, curve in self.curves.items())
-        scored_on = next(iter(self.curves.values())).scored_on
-        return f"Highest mean by rows of a class: {best} ({seconds(self.seconds)}, on {scored_on})."
-
-    def frame(self) -> pd.DataFrame:
-        """Return one row for each amount, strategy and seed: `rows of a class`, `value`, `seed`, `score`, `seconds`."""
-        frames = {n: curve.frame() for n, curve in self.curves.items()}
-        return pd.concat(frames, names=["rows of a class", None]).reset_index(0) if frames else pd.DataFrame()
-
-    def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        frames = {n: curve.tables()[0][1] for n, curve in self.curves.items()}
-        caption = "Accuracy by rows of a class"
-        return [(caption, pd.concat(frames, names=["rows", None]).reset_index(0))] if frames else []
-
-    def picture(self) -> Picture | None:
-        if not self.curves:
-            return None
-        names = next(iter(self.curves.values())).values
-        scores = {name: [100 * curve.scores[i] for curve in self.curves.values()] for i, name in enumerate(names)}
-        ax = plots.curves(list(self.curves), scores, x_label="rows of a class", label="accuracy (%)")
-        return ax.figure, f"A line is the mean over seeds, a faint mark is one of them. {self.summary()}"
-
-
-#: What makes a predictor of some rows of a class and a seed, by name.
-Makers = Mapping[str, Callable[[int, int], Predictor]]
-
-
-def crossover(strategies: Makers, sizes: Sequence[int], rows: Rows, seeds: Sequence[int] = (0, 1, 2)) -> Crossover:
-    """Measure several strategies with several amounts of data, each with the same seeds and on the same rows.
-
-    Parameters
-    ----------
-    strategies : mapping of str to function of rows of a class and a seed
-        Each returns a predictor, such as a run; the simplest one first.
-    sizes, seeds : sequence of int
-    rows : Rows
-        Where to score: `data.valid`, since a strategy is to be chosen. They are opened once a predictor.
-    """
-
-    def curve(n: int) -> Curve:
-        make, names = lambda name, seed: strategies[name](n, seed), list(strategies)
-        return score_curve(make, names, rows, seeds=seeds, x_label="strategy")
-
-    return Crossover(curves={n: curve(n) for n in sorted(sizes)})
 
 
 def over_seeds(

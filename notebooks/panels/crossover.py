@@ -1,19 +1,111 @@
-"""The crossover panel: which strategy for my amount of data? Measured cell by cell (lesson 08)."""
+"""Which strategy for my amount of data? Measured cell by cell, and asked in a panel (lesson 08)."""
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from ipywidgets import HTML, BoundedIntText, Dropdown
 
+from ftkit import plots
 from ftkit.data import Rows
-from ftkit.display import escape, figure_html, table_html
-from ftkit.report.seeds import Crossover, Curve, Makers, score_curve
+from ftkit.display import Picture, Record, escape, figure_html, seconds, table_html
+from ftkit.evaluation import Predictor
+from ftkit.report import Curve, score_curve
 from ftkit.widgets.panel import announced
 from ftkit.widgets.training import WorkPanel
 
+#: What makes a predictor of some rows of a class and a seed, by name.
+Makers = Mapping[str, Callable[[int, int], Predictor]]
 #: What earlier panels measured on the same rows, as the cells of a `Crossover`.
 _MEASURED: dict[str, dict[tuple[str, int, int], tuple[float, float]]] = {}
+
+
+class Crossover(Record):
+    """Several strategies with several amounts of data: which one for how much?
+
+    Parameters
+    ----------
+    curves : mapping of int to Curve
+        For each number of training rows of a class, ascending, a curve whose values are the strategies, the simplest
+        one first, over the seeds that all of them were measured with.
+    """
+
+    curves: Mapping[int, Curve]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that making all of them took."""
+        return float(sum(curve.seconds.sum() for curve in self.curves.values()))
+
+    def answer(self, n: int, against: str | None = None) -> str:
+        """Say which strategy is best with `n` rows of a class, whether the seeds can tell, and where lines cross.
+
+        The nearest amount that was measured stands for `n`. The best one is compared with the second best and with
+        `against`, by default the first strategy, which should be the simplest.
+        """
+        if not self.curves:
+            return "Nothing can be compared yet: it takes a seed that was measured with all strategies."
+        size = min(self.curves, key=lambda size: abs(math.log(size / n)))
+        here, near = self.curves[size], "" if size == n else f", the nearest to {n} that was measured"
+        told = f"{here.best} is ahead" if here.told_apart else f"cannot tell {here.best} from {here.second}"
+        told = f"With {size} rows of a class{near}: {told}. {here.summary()}"
+        for other in dict.fromkeys((here.second, against or here.values[0])):
+            if other not in (here.best, here.second):
+                told += f" {here.above(other, other)}"
+            if other != here.best:
+                told += f" {self._crossed(here.best, other)}"
+        return told
+
+    def _crossed(self, one: str, other: str) -> str:
+        gaps = [(n, curve.difference(one, other)[0]) for n, curve in self.curves.items()]
+        where = [f"between {a} and {b}" for (a, before), (b, after) in itertools.pairwise(gaps) if before * after < 0]
+        return f"The lines of {one} and {other} cross {' and '.join(where) or 'nowhere'}."
+
+    def summary(self) -> str:
+        if not self.curves:
+            return "Nothing was measured yet."
+        best = ", ".join(f"{curve.best} with {n}" for n, curve in self.curves.items())
+        scored_on = next(iter(self.curves.values())).scored_on
+        return f"Highest mean by rows of a class: {best} ({seconds(self.seconds)}, on {scored_on})."
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row for each amount, strategy and seed: `rows of a class`, `value`, `seed`, `score`, `seconds`."""
+        frames = {n: curve.frame() for n, curve in self.curves.items()}
+        return pd.concat(frames, names=["rows of a class", None]).reset_index(0) if frames else pd.DataFrame()
+
+    def tables(self) -> list[tuple[str, pd.DataFrame]]:
+        frames = {n: curve.tables()[0][1] for n, curve in self.curves.items()}
+        caption = "Accuracy by rows of a class"
+        return [(caption, pd.concat(frames, names=["rows", None]).reset_index(0))] if frames else []
+
+    def picture(self) -> Picture | None:
+        if not self.curves:
+            return None
+        names = next(iter(self.curves.values())).values
+        scores = {name: [100 * curve.scores[i] for curve in self.curves.values()] for i, name in enumerate(names)}
+        ax = plots.curves(list(self.curves), scores, x_label="rows of a class", label="accuracy (%)")
+        return ax.figure, f"A line is the mean over seeds, a faint mark is one of them. {self.summary()}"
+
+
+def crossover(strategies: Makers, sizes: Sequence[int], rows: Rows, seeds: Sequence[int] = (0, 1, 2)) -> Crossover:
+    """Measure several strategies with several amounts of data, each with the same seeds and on the same rows.
+
+    Parameters
+    ----------
+    strategies : mapping of str to function of rows of a class and a seed
+        Each returns a predictor, such as a run; the simplest one first.
+    sizes, seeds : sequence of int
+    rows : Rows
+        Where to score: `data.valid`, since a strategy is to be chosen. They are opened once a predictor.
+    """
+
+    def curve(n: int) -> Curve:
+        make, names = lambda name, seed: strategies[name](n, seed), list(strategies)
+        return score_curve(make, names, rows, seeds=seeds, x_label="strategy")
+
+    return Crossover(curves={n: curve(n) for n in sorted(sizes)})
 
 
 class CrossoverPanel(WorkPanel):
@@ -61,7 +153,7 @@ class CrossoverPanel(WorkPanel):
         """The calls that measure and answer the same."""
         call = f"found = crossover(strategies, {self._sizes}, rows, seeds={self._seeds})"
         asked = f"found.answer({self.n.value}, against={self.against.value!r})"
-        return f"from ftkit.report.seeds import crossover\n{call}\n{asked}"
+        return f"from panels.crossover import crossover\n{call}\n{asked}"
 
     def work(self, plan: None) -> None:
         """Measure what is missing, cell by cell; in a thread or not, so only traits are assigned."""

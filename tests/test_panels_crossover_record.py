@@ -8,7 +8,7 @@ import tiny
 
 from ftkit import display
 from ftkit.report import Curve
-from ftkit.report.seeds import Crossover, crossover
+from panels.crossover import Crossover, crossover
 
 NAMES = ("simple", "middle", "tuned")
 
