@@ -38,6 +38,51 @@ def test_the_exact_test_is_mcnemars(seed):
     assert found.p_value == pytest.approx(mcnemar(table, exact=True).pvalue)
 
 
+def test_as_many_rows_as_are_said_to_be_needed_find_a_gain_in_four_of_five_cases():
+    from scipy.stats import binomtest
+
+    rng, changed, gain = np.random.default_rng(0), 0.12, 0.04
+    share = [(changed + gain) / 2, (changed - gain) / 2]
+
+    def pair(n):
+        drawn = rng.random(n)
+        return drawn < 1 - share[0], (drawn < 1 - changed) | (drawn >= 1 - share[0])  # before, after
+
+    rows = tiny.yes_no(np.zeros(20_000, dtype=int))
+    n = compare(
+        *(tiny.answered(name, rows, right) for name, right in zip("ab", pair(20_000), strict=True))
+    ).rows_needed(gain)
+    assert n == pytest.approx(585, rel=0.1), "as the formula gives for these shares"
+    found = 0
+    for _ in range(400):
+        before, after = pair(n)
+        won, lost = int((after & ~before).sum()), int((before & ~after).sum())
+        found += binomtest(won, won + lost).pvalue < 0.05
+    assert 0.72 < found / 400 < 0.88
+
+
+def test_rows_of_a_group_that_change_together_count_as_one():
+    before, after = (np.arange(600) % 10 < k for k in (7, 8))
+    alone = compare(
+        *(
+            tiny.answered(n, tiny.yes_no(np.zeros(600, dtype=int)), r)
+            for n, r in zip("ab", (before, after), strict=True)
+        )
+    )
+    fours = tiny.yes_no(np.zeros(2400, dtype=int), groups=tuple(str(i // 4) for i in range(2400)))
+    grouped = compare(*(tiny.answered(n, fours, np.repeat(r, 4)) for n, r in zip("ab", (before, after), strict=True)))
+    assert grouped.rows_needed(0.02) == pytest.approx(4 * alone.rows_needed(0.02), rel=0.01)
+
+
+def test_an_open_verdict_says_how_many_rows_would_settle_it_and_a_clear_one_does_not():
+    rows = tiny.yes_no(np.arange(300) % 2)
+    none, five, many = (tiny.answered(f"{k} right", rows, np.arange(300) < k) for k in (285, 290, 180))
+    found = compare(none, five)
+    assert f"about {found.rows_needed(0.02):,} such rows" in found.summary()
+    assert compare(none, none).rows_needed(0.02) > 300, "where nothing changed, as if as many changed as are to gain"
+    assert "such rows" not in compare(many, five).summary()
+
+
 def test_equal_answers_leave_nothing_to_tell():
     for groups in (None, tuple("aabbccdd")):
         rows = tiny.yes_no([0, 1] * 4, groups=groups)
