@@ -258,6 +258,8 @@ class Decisions(Record):
         ValueError
             If a row may have several labels, a decision is no label of these splits, or no train row is left.
         """
+        if not len(self.made):
+            return splits
         one_label_a_row(splits, "Decisions.mended() changes")
         rows, known, made = splits.train, splits.label_names, self.checked(splits.label_names).made["decision"]
         told = made.reindex([wording(text) for text in rows.texts], fill_value=KEEP).to_numpy()
