@@ -103,7 +103,7 @@ def test_head_shows_text_and_label() -> None:
 
 
 def test_a_text_in_two_splits_is_refused() -> None:
-    with pytest.raises(ft.FtkitError, match="'text 0' of 'toy' is in both train and test") as error:
+    with pytest.raises(ft.FtkitError, match="'TEXT 0' of 'toy' is in both train and test") as error:
         Splits(name="toy", train=rows(), valid=rows("valid", 4, 100), test=rows("test", texts=["TEXT  0"] + ["x"] * 11))
     assert error.value.code == "FT021"
 

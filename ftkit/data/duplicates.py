@@ -1,5 +1,7 @@
 """Near-duplicates: texts that are almost the same, within a split and, which is worse, across two (lesson 02)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -15,7 +17,6 @@ COMPARED_CHARACTERS = 2_000
 #: A set of one form letter a thousand times over has half a million pairs; more than these are not kept.
 MAX_PAIRS = 1_000_000
 _AT_A_TIME = 256  # rows compared with all others in one product, so that memory grows with the rows, not their square
-_EXAMPLES = 5
 
 
 class NearDuplicates(Record):
@@ -48,8 +49,7 @@ class NearDuplicates(Record):
     @property
     def across(self) -> np.ndarray:
         """Which pairs stand in two splits, (n_pairs,) of truth values."""
-        part = self._part[self.pairs]
-        return part[:, 0] != part[:, 1]
+        return np.ptp(self._part[self.pairs], axis=1) > 0
 
     @property
     def leaking(self) -> tuple[str, ...]:
@@ -75,10 +75,11 @@ class NearDuplicates(Record):
         """Return the near-duplicates of one row: id, split, label, similarity and text, the most similar first."""
         every = self.data.joined()
         at = every.ids.index(row_id)
-        labels, part, mine = every.named_labels(), self._part, (self.pairs == at).any(axis=1)
-        others = zip((self.pairs[mine].sum(axis=1) - at).tolist(), self.similarity[mine], strict=True)
-        found = [(every.ids[k], PARTS[part[k]], labels[k], alike, every.texts[k]) for k, alike in others]
-        return pd.DataFrame(found, columns=["Id", "Split", "Label", "Similarity", "Text"])
+        mine = (self.pairs == at).any(axis=1)
+        others, alike = self.pairs[mine].sum(axis=1) - at, self.similarity[mine]
+        rows, splits = every.take(others), [PARTS[i] for i in self._part[others]]
+        labels, texts = rows.named_labels(), list(rows.texts)
+        return pd.DataFrame({"Id": rows.ids, "Split": splits, "Label": labels, "Similarity": alike, "Text": texts})
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -105,32 +106,29 @@ class NearDuplicates(Record):
             n_pairs = ((part[:, 0] == theirs) & (part[:, 1] == mine)).sum()
             where = f"in {name}" if mine == theirs else f"{name} and {other}"
             rows.append((where, count(n_pairs), f"{count(len(self.twins(name, other)))} of {n_rows} {name} rows"))
-        tables = [("Near-duplicates", pd.DataFrame(rows, columns=["Where", "Pairs", "Rows with a twin there"]))]
-        if len(self.pairs):
-            tables.append(("Some of them, those across splits first", self._examples()))
-        return tables
+        counts = pd.DataFrame(rows, columns=["Where", "Pairs", "Rows with a twin there"])
+        return [("Near-duplicates", counts), *self._examples()]
 
-    def _examples(self) -> pd.DataFrame:
-        """Return some pairs, those across splits first, no row twice."""
-        every, part, seen, found = self.data.joined(), self._part, set(), []
-        labels = every.named_labels()
+    def _examples(self) -> list[tuple[str, pd.DataFrame]]:
+        """Return a table of some pairs, those across splits first, no row twice; none if there are no pairs."""
+        every, found, seen = self.data.joined(), [], set()
         for k in np.argsort(~self.across, kind="stable"):
-            i, j = self.pairs[k].tolist()
-            if len(found) < _EXAMPLES and not {i, j} & seen:
-                seen |= {i, j}
-                label = labels[i] if labels[i] == labels[j] else f"{labels[i]} / {labels[j]}"
-                excerpts = _where_they_part(every.texts[i], every.texts[j])
-                found.append((f"{self.similarity[k]:.2f}", f"{PARTS[part[i]]}, {PARTS[part[j]]}", label, *excerpts))
-        return pd.DataFrame(found, columns=["Similarity", "Splits", "Labels", "One text", "The other"])
+            pair = self.pairs[k]
+            if len(found) < 5 and seen.isdisjoint(pair):
+                seen.update(pair)
+                rows, splits = every.take(pair), ", ".join(PARTS[i] for i in self._part[pair])
+                labels = " / ".join(dict.fromkeys(rows.named_labels()))
+                found.append((f"{self.similarity[k]:.2f}", splits, labels, *_where_they_part(rows.texts)))
+        shown = pd.DataFrame(found, columns=["Similarity", "Splits", "Labels", "One text", "The other"])
+        return [("Some of them, those across splits first", shown)] if found else []
 
 
-def _where_they_part(one: str, other: str, before: int = 40, shown: int = 110) -> tuple[str, str]:
+def _where_they_part(pair: Sequence[str], before: int = 40, shown: int = 110) -> list[str]:
     """Return an excerpt of each text, from shortly before the first difference on."""
-    texts = [" ".join(t.split()) for t in (one, other)]
-    alike = zip(*(t.lower() for t in texts), strict=False)
+    texts = [" ".join(text.split()) for text in pair]
+    alike = zip(*(text.lower() for text in texts), strict=False)
     start = max(0, next((i for i, (a, b) in enumerate(alike) if a != b), min(map(len, texts))) - before)
-    first, second = (("…" if start else "") + shorten(t[start:], shown) for t in texts)
-    return first, second
+    return [("…" if start else "") + shorten(text[start:], shown) for text in texts]
 
 
 def near_duplicates(data: Splits, *, threshold: float = 0.8) -> NearDuplicates:
@@ -155,23 +153,21 @@ def near_duplicates(data: Splits, *, threshold: float = 0.8) -> NearDuplicates:
     -----
     A. Broder, On the resemblance and containment of documents (SEQUENCES 1997).
     """
+    from scipy.sparse import triu
     from sklearn.feature_extraction.text import HashingVectorizer
 
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; it must be above 0 and at most 1")
-    texts = data.joined().texts
-    compared = (f" {normalised(text)[:COMPARED_CHARACTERS]} " for text in texts)
-    as_written = {"analyzer": "char", "ngram_range": (RUN, RUN), "lowercase": False}
-    vectorizer = HashingVectorizer(**as_written, binary=True, norm=None, alternate_sign=False, dtype=np.int32)
-    runs = vectorizer.transform(compared).tocsr()  # (n, 2**20), 1 where a text has a run
-    by_run, size = runs.T.tocsr(), np.diff(runs.indptr)
-    found = []
-    for start in range(0, len(texts), _AT_A_TIME):
-        shared = (runs[start : start + _AT_A_TIME] @ by_run).tocoo()
-        i, j, n = shared.row + start, shared.col, shared.data
-        alike = n / (size[i] + size[j] - n)
-        keep = (i < j) & (alike >= threshold - 1e-9)
-        found.append(np.stack([i[keep], j[keep], alike[keep]]))
+    compared = (f" {normalised(text)[:COMPARED_CHARACTERS]} " for text in data.joined().texts)
+    as_written = {"analyzer": "char", "ngram_range": (RUN, RUN), "lowercase": False, "norm": None, "dtype": np.int32}
+    # (n, 2**20), 1 where a text has a run
+    runs = HashingVectorizer(**as_written, binary=True, alternate_sign=False).transform(compared)
+    by_run, size, found = runs.T.tocsr(), np.diff(runs.indptr), []
+    for start in range(0, runs.shape[0], _AT_A_TIME):
+        shared = triu(runs[start : start + _AT_A_TIME] @ by_run, k=start + 1)  # each pair once, none with itself
+        i, j = shared.row + start, shared.col
+        alike = shared.data / (size[i] + size[j] - shared.data)
+        found.append(np.stack([i, j, alike])[:, alike >= threshold - 1e-9])
         if not (complete := sum(f.shape[1] for f in found) <= MAX_PAIRS):
             break
     one, other, alike = np.concatenate(found, axis=1)[:, :MAX_PAIRS]

@@ -27,8 +27,7 @@ _SUFFIXES = ".csv, .tsv, .json, .jsonl, .ndjson, .xlsx, .parquet or .arrow"
 _CODE_PAGES = "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 shift_jis gb18030 big5 cp949 euc_jp".split()
 _CENTRAL_EUROPEAN = {"Polish", "Czech", "Slovak", "Hungarian", "Croatian", "Slovene", "Romanian"}
 #: How others name the splits of a DatasetDict.
-_SPLIT_NAMES = {"train": "train", "training": "train", "test": "test"}
-_SPLIT_NAMES |= dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
+_NAMES = dict(train="train", training="train", valid="valid", validation="valid", val="valid", dev="valid", test="test")
 
 
 def read(source: Any) -> tuple[dict[str, pd.DataFrame], str, list[Finding]]:
@@ -122,8 +121,7 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
         return _read_json(text, where, lines=suffix != ".json"), findings
     separator, header = "\t", text.lstrip().partition("\n")[0]
     if suffix == ".csv" and (separator := max(",;\t|", key=header.count)) != ",":
-        told = f"{where} separates its columns with {separator!r}, not a comma."
-        findings.append(Finding(code="FT005", message=told))
+        findings.append(Finding(code="FT005", message=f"{where} separates columns with {separator!r}, not a comma."))
     try:
         # Read without a header, or pandas would rename a second column of the same name in silence.
         frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
@@ -182,8 +180,7 @@ def _read_json(text: str, where: str, *, lines: bool) -> pd.DataFrame:
             return pd.DataFrame(columns, dtype=object)
         content = next(iter(columns.values()))  # one list under a name, such as {"data": [...]}
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        told = 'does not hold a list of rows; expected objects such as {"text": "…", "label": "…"}, one a row.'
-        raise FtkitError("FT007", f"{where} {told}")
+        raise FtkitError("FT007", f'{where} should hold a list of rows, such as [{{"text": "…", "label": "…"}}, …].')
     return pd.DataFrame.from_records(content).astype(object)
 
 
@@ -202,10 +199,9 @@ def _from_pairs(pairs: Sequence[Any]) -> pd.DataFrame:
 def _from_datasets(source: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     tables: dict[str, pd.DataFrame] = {}
     for key, dataset in source.items():
-        name = _SPLIT_NAMES.get(str(key).casefold())
+        name = _NAMES.get(str(key).casefold())
         if name is None or name in tables:
-            known = f"expected one each of {', '.join(_SPLIT_NAMES)}; remove or rename it."
-            raise FtkitError("FT003", f"The DatasetDict has a split {key!r}; {known}")
+            raise FtkitError("FT003", f"Expected one each of {', '.join(_NAMES)}; remove or rename the split {key!r}.")
         if stored := hasattr(dataset, "flatten_indices"):  # not a stream; what was chosen of it stays on disk, too
             dataset = dataset if dataset._indices is None else dataset.flatten_indices()
         table = dataset.with_format("arrow")[:].to_pandas(types_mapper=pd.ArrowDtype) if stored else dataset.to_pandas()

@@ -81,11 +81,8 @@ def load_data(
         if isinstance(source, str) and "." not in Path(source).name and not Path(source).expanduser().exists():
             hint = repair.did_you_mean(source, shelf, f"there are {', '.join(shelf)}.")
             raise FtkitError("FT023", f"There is neither a data set nor a file named {source!r}; {hint}")
-        table = _Table(source, wanted, kind)
-        name = name or table.where
-        parts = table.parts(order, name, split, seed)
+        found = _Table(source, wanted, kind).split(order, name, split, seed)
         pa.default_memory_pool().release_unused()  # what reading and mending took beside the rows
-        found = {"name": name, "findings": tuple(table.findings), **parts}
     splits = Splits(seed=seed, **found)
     return splits if per_class is None else splits.limit(per_class, seed)
 
@@ -96,9 +93,8 @@ def _named(card: Card, draw: int, seed: int, split: Sequence[float]) -> dict[str
         return rows.dealt(allocate(one_hot(rows.labels, rows.n_labels), units(rows.texts, rows.groups), split, seed))
     if not 0 <= draw < card.draws:
         raise ValueError(f"draw is {draw}; {card.name} has the draws 0 to {card.draws - 1}")
-    index = sources.data_root() / "indices" / f"{card.name.replace('/', '-')}-{draw}.csv"
-    drawn, place = pd.read_csv(index), {row_id: i for i, row_id in enumerate(rows.ids)}
-    return rows.take(drawn["id"].map(place)).dealt(drawn["split"].map(PARTS.index))
+    drawn = pd.read_csv(sources.data_root() / "indices" / f"{card.name.replace('/', '-')}-{draw}.csv")
+    return rows.take(pd.Series(range(len(rows)), rows.ids)[drawn["id"]]).dealt(drawn["split"].map(PARTS.index))
 
 
 class _Table:
@@ -117,8 +113,7 @@ class _Table:
     def __init__(self, source: Any, wanted: Mapping[str, str | None], kind: str) -> None:
         tables, where, self.findings = files.read(source)
         if (n_rows := sum(map(len, tables.values()))) < 3:
-            rows = f"{n_rows} row{'s' if n_rows != 1 else ''}"
-            raise FtkitError("FT009", f"{where} has {rows} below its header; expected at least 3; add rows.")
+            raise FtkitError("FT009", f"{where} needs at least 3 rows below its header, found {n_rows}; add rows.")
         pieces = []
         for part, table in tables.items():
             piece, chosen, notes = repair.choose(table, where, wanted)
@@ -168,14 +163,14 @@ class _Table:
             found = ", ".join(f"{label!r} ({n})" for label, n in places.head().items()) or "none"
             told = f"two or more classes with at least 3 different {'groups' if 'group' in self.rows else 'texts'} each"
             raise FtkitError("FT017", f"{self.column}: expected {told}, found {found}; add rows, or change label=.")
-        if small:
-            names = repair.listed(list(map(repr, small)), 5)
+        if names := repair.listed(list(map(repr, small)), 5):
             self.findings.append(Finding(code="FT016", message=f"{self.column}: dropped the label {names}."))
         left = self.rows["label"].map(lambda names: tuple(n for n in names if n not in small))
         self.rows = self.rows.assign(label=left)[left.map(bool) | (self.kind == "multiple")]
 
-    def parts(self, order: Sequence[Any] | None, source: str, split: Sequence[float], seed: int) -> dict[str, Rows]:
-        """Cut the rows, keeping the splits that they came with and taking only those that are missing out of train."""
+    def split(self, order: Sequence | None, name: str | None, shares: Sequence[float], seed: int) -> dict[str, Any]:
+        """Return the fields of `Splits`: splits that the rows came with stay, missing ones are taken out of train."""
+        source = name or self.where
         self.drop_repeats()
         self.drop_small()
         cells = self.rows["label"]
@@ -188,7 +183,7 @@ class _Table:
         rows = Rows(name="all", texts=texts, ids=[f"row-{i + 1}" for i in self.rows.index], source=source, **labelled)
         part_of = self.rows["given"].to_numpy(copy=True)
         missing = [i for i in range(3) if i == 0 or not (part_of == i).any()]
-        own, shares = part_of == 0, np.array(split)[missing]
+        own, shares = part_of == 0, np.array(shares)[missing]
         if len(missing) > 1 and own.any():
             part_of[own] = np.array(missing)[allocate(wanted[own], self.unit()[own], shares / shares.sum(), seed)]
         parts = rows.dealt(part_of)
@@ -198,4 +193,4 @@ class _Table:
             if lacking := [label for label, n in zip(part.label_names, part.counts, strict=True) if n == 0]:
                 told = f"{self.where}: {name} has no row with the label {', '.join(map(repr, lacking[:5]))}."
                 self.findings.append(Finding(code="FT027", message=told))
-        return parts
+        return {"name": source, "findings": tuple(self.findings), **parts}

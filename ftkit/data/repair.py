@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +20,6 @@ MAX_CHARACTERS = 1_000_000
 MAX_LABELS = 1_000
 _LISTS, _NUMBERS = (list, tuple, set, frozenset, np.ndarray), (int, float, np.generic)
 _STANDS_FOR_NOTHING = {"nan", "null", "none", "n/a", "#n/a", "<na>", "nat"}
-_UNREADABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot write
 
 #: The names that people usually give to a column, the likeliest first.
 _USUAL = {
@@ -125,7 +123,8 @@ def readable(cell: Any) -> str:
 
     HTML and the like stay verbatim: what is shown is escaped when it is shown.
     """
-    return _UNREADABLE.sub("\ufffd", str(cell)[:MAX_CHARACTERS])
+    # NUL, and halves of surrogate pairs, which UTF-8 cannot write.
+    return re.sub("[\x00\ud800-\udfff]", "\ufffd", str(cell)[:MAX_CHARACTERS])
 
 
 def texts(values: Iterable[Any], where: str) -> tuple[list[str | None], list[Finding]]:
@@ -154,10 +153,9 @@ def texts(values: Iterable[Any], where: str) -> tuple[list[str | None], list[Fin
             raise FtkitError("FT012", f"{where}, row {row}: expected a text, {found}")
         written, text = str(value), readable(value)
         n_numbers += _number(written) is not None
-        is_cut, is_foreign = len(written) > MAX_CHARACTERS, text != written[:MAX_CHARACTERS]
-        for rows, holds in ((numbers, not isinstance(value, str)), (cut, is_cut), (foreign, is_foreign)):
-            if holds:
-                rows.append(row)
+        numbers += [] if isinstance(value, str) else [row]
+        cut += [row] if len(written) > MAX_CHARACTERS else []
+        foreign += [row] if text != written[:MAX_CHARACTERS] else []
         wordings.append(wording(text))
     n_texts = len(wordings) - len(blank)
     if n_texts and n_numbers > 0.9 * n_texts:
@@ -247,4 +245,4 @@ def in_order(names: set[str], order: Sequence[Any] | None, where: str, *, ranked
 
 def _number(text: str) -> float | None:
     with contextlib.suppress(ValueError):
-        return number if math.isfinite(number := float(text)) else None
+        return number if np.isfinite(number := float(text)) else None

@@ -4,10 +4,8 @@ import functools
 import hashlib
 import json
 import operator
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +42,7 @@ class LazyTexts(Sequence):
     def __len__(self) -> int:
         return len(self._at)
 
-    def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray) -> Any:
+    def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray) -> "LazyTexts | str":
         at = self._at[which]
         return LazyTexts(self._cells, at) if isinstance(at, np.ndarray) else readable(self._cells[at])
 
@@ -125,7 +123,7 @@ class Rows(Record):
             if value is not None and len(value) != n:
                 raise ValueError(f"Rows.{key} has {len(value)} entries for {n} texts")
         if len(set(ids)) != n:
-            raise ValueError(f"Rows.ids must be unique; {Counter(ids).most_common(1)[0][0]!r} occurs twice")
+            raise ValueError(f"Rows.ids must be unique; {pd.Series(ids).mode()[0]!r} occurs twice")
         vars(self).update(texts=texts, labels=labels, label_names=names, groups=groups, ids=ids)
 
     def __len__(self) -> int:
@@ -153,8 +151,7 @@ class Rows(Record):
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Rows":
         """Return the rows at `indices` (positions, or a mask of truth values); the count of openings is shared."""
-        at = np.asarray(indices)
-        at = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)
+        at = np.arange(len(self))[list(indices)]
         texts = self.texts[at] if isinstance(self.texts, LazyTexts) else [self.texts[i] for i in at]
         groups = self.groups and [self.groups[i] for i in at]
         return replace(self, texts=texts, labels=self.labels[at], groups=groups, ids=[self.ids[i] for i in at])

@@ -2,8 +2,8 @@
 
 import functools
 import re
-import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import util
 
 import pandas as pd
 
@@ -122,14 +122,11 @@ def parse(name: str) -> Rows:
         If its files are neither in the cache nor within reach.
     """
     entry = sources.catalog()["data"][name]
-    table = _readers()[name](sources.fetch(entry["files"]))
+    # Readers stand, and ship, with the cards and the catalogue.
+    spec = util.spec_from_file_location("ftkit_readers", sources.data_root() / "readers.py")
+    spec.loader.exec_module(found := util.module_from_spec(spec))
+    table = found.READERS[name](sources.fetch(entry["files"]))
     names = list(entry.get("chapters", {}).values()) or sorted(set(table["label"]))
     labels = {"labels": table["label"].map(names.index), "label_names": names}
     groups = table["group"] if entry.get("grouped_by") else None
     return Rows(name="all", texts=table["text"], groups=groups, ids=table["id"], source=name, **labels)
-
-
-@functools.cache
-def _readers() -> Mapping[str, Callable[..., pd.DataFrame]]:
-    """Return the functions that read the named sets; they stand, and ship, with the cards and the catalogue."""
-    return runpy.run_path(str(sources.data_root() / "readers.py"))["READERS"]

@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
 
 from ftkit.data.rows import PARTS, Rows
 from ftkit.data.sets import Card, label_bars
-from ftkit.data.splitting import allocate, at_most, normalised, one_hot, units, wording
+from ftkit.data.splitting import allocate, at_most, one_hot, units, wording
 from ftkit.display import Picture, Record, count, shorten
 from ftkit.findings import Finding, FtkitError
 
@@ -50,41 +51,23 @@ class Splits(Record):
 
     def __post_init__(self) -> None:
         # Not part.name: rows taken out of train by hand are still called train, wherever they are put.
-        parts = dict(zip(PARTS, self.parts, strict=True))
-        for name, part in parts.items():
+        for name, part in zip(PARTS, self.parts, strict=True):
             if not len(part):
                 raise ValueError(f"Splits.{name} of {self.name!r} has no rows; each split needs at least one")
             if (part.kind, part.label_names) != (self.kind, self.label_names):
                 raise ValueError(f"Splits.{name} of {self.name!r} differs from train in kind or label names")
         for what, key in (("id", str), ("text", wording), ("group", str)):
             seen: dict[str, str] = {}
-            for name, part in parts.items():
+            for name, part in zip(PARTS, self.parts, strict=True):
                 for value in getattr(part, f"{what}s") or ():
                     if (other := seen.setdefault(key(value), name)) != name:
-                        shown = shorten(normalised(value) if what == "text" else value, 60)
-                        told = f"The {what} {shown!r} of {self.name!r} is in both {other} and {name}"
+                        told = f"The {what} {shorten(value, 60)!r} of {self.name!r} is in both {other} and {name}"
                         raise FtkitError("FT021", f"{told}; remove it from one of them, or let ftkit split the rows.")
 
-    @property
-    def parts(self) -> tuple[Rows, Rows, Rows]:
-        """`train`, `valid` and `test`, in this order."""
-        return self.train, self.valid, self.test
-
-    @property
-    def kind(self) -> str:
-        """What the labels are: `"single"`, `"multiple"` or `"ordered"`."""
-        return self.train.kind
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The name of each label, in the order of the label numbers."""
-        return self.train.label_names
-
-    @property
-    def n_labels(self) -> int:
-        """How many labels there are to choose from."""
-        return len(self.label_names)
-
+    parts = property(attrgetter(*PARTS), doc="`train`, `valid` and `test`, in this order.")
+    kind = property(attrgetter("train.kind"), doc='What the labels are: `"single"`, `"multiple"` or `"ordered"`.')
+    label_names = property(attrgetter("train.label_names"), doc="The name of each label, in order of their numbers.")
+    n_labels = property(attrgetter("train.n_labels"), doc="How many labels there are to choose from.")
     n_classes = n_labels  # the name that the literature of single labels uses
 
     def limit(self, per_class: int, seed: int = 0) -> "Splits":
