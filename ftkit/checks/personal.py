@@ -59,9 +59,12 @@ class Personal(Record):
         return (Finding(code="FT093", message=self.summary()),) if self.hits else ()
 
     def summary(self) -> str:
-        kinds = Counter(what for what, _, _ in self.hits)
-        told = ", ".join(f"{count(n)} with the form of: {what}" for what, n in kinds.most_common()) or "none was found"
-        return f"{self.rows.source or 'These rows'}: of {count(len(self.rows))} texts, {told}."
+        kinds = Counter(what for what, _, _ in self.hits).most_common()
+        told = f"in {count(len(self.rows))} texts nothing has the form of personal data"
+        if kinds:
+            n_rows, kinds = len({i for _, i, _ in self.hits}), ", ".join(f"{what} ({count(n)})" for what, n in kinds)
+            told = f"{count(n_rows)} of {count(len(self.rows))} texts seem to hold personal data: {kinds}"
+        return f"{self.rows.source or 'These rows'}: {told}."
 
     def frame(self) -> pd.DataFrame:
         """Return what was found: what it looks like, id of the row, and its first three characters."""
