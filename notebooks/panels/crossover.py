@@ -10,7 +10,7 @@ from ipywidgets import HTML, BoundedIntText, Dropdown
 
 from ftkit import plots
 from ftkit.data import Rows
-from ftkit.display import Picture, Record, escape, figure_html, seconds, table_html
+from ftkit.display import Picture, Record, escape, figure_html, percent, seconds, table_html
 from ftkit.evaluation import Predictor
 from ftkit.report import Curve, score_curve
 from ftkit.widgets.panel import announced
@@ -50,12 +50,12 @@ class Crossover(Record):
         size = min(self.curves, key=lambda size: abs(math.log(size / n)))
         here, near = self.curves[size], "" if size == n else f", the nearest to {n} that was measured"
         told = f"{here.best} is ahead" if here.told_apart else f"cannot tell {here.best} from {here.second}"
-        told = f"With {size} rows of a class{near}: {told}. {here.summary()}"
+        right = f"{here.best}, with {percent(here.means.max())} of {here.scored_on} right"
+        told = f"With {size} rows of a class{near}: {told}. Highest mean over {len(here.seeds)} seeds: {right}."
         for other in dict.fromkeys((here.second, against or here.values[0])):
-            if other not in (here.best, here.second):
-                told += f" {here.above(other, other)}"
             if other != here.best:
-                told += f" {self._crossed(here.best, other)}"
+                name = f"the second best, {other}" if other == here.second else other
+                told += f" {here.above(other, name)} {self._crossed(here.best, other)}"
         return told
 
     def _crossed(self, one: str, other: str) -> str:
