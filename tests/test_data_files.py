@@ -110,6 +110,14 @@ def test_a_leak_between_given_splits_is_removed_from_train() -> None:
     assert len(data.test) == 11
 
 
+def test_a_train_split_that_is_all_in_test_leaves_no_rows() -> None:
+    from datasets import Dataset, DatasetDict
+
+    with pytest.raises(ft.FtkitError, match="leaves no rows for train") as error:
+        load_data(DatasetDict({"train": Dataset.from_pandas(TABLE), "test": Dataset.from_pandas(TABLE)}))
+    assert error.value.code == "FT009"
+
+
 @pytest.mark.parametrize(
     ("source", "code", "says"),
     [

@@ -12,8 +12,6 @@ from ftkit.display import Record, count, percent, shorten
 from ftkit.findings import Finding
 
 RUN = 5  # characters; long enough to hold a piece of meaning, short enough to survive a typing error nearby
-#: Of a longer text, only the beginning is compared: a model reads hardly more, and the memory stays bounded.
-COMPARED_CHARACTERS = 2_000
 #: A set of one form letter a thousand times over has half a million pairs; more than these are not kept.
 MAX_PAIRS = 1_000_000
 _AT_A_TIME = 256  # rows compared with all others in one product, so that memory grows with the rows, not their square
@@ -92,12 +90,11 @@ class NearDuplicates(Record):
         return (Finding(code="FT028", message=f"{self.data.name}: {what} (similarity {self.threshold:g} or more)."),)
 
     def summary(self) -> str:
-        least = "" if self.complete else "at least "
-        n_pairs, n_across = count(len(self.pairs)), count(self.across.sum())
+        pairs = f"{'' if self.complete else 'at least '}{count(len(self.pairs))} pairs of texts"
         share = f"share {100 * self.threshold:.0f} % or more of their runs of {RUN} characters"
         n, n_test = len(self.twins("test")), len(self.data.test)
         test = f"{count(n)} of {count(n_test)} test rows ({percent(n / n_test)}) have a near-duplicate in train"
-        return f"{self.data.name}: {least}{n_pairs} pairs of texts {share}, {n_across} of them across splits; {test}."
+        return f"{self.data.name}: {pairs} {share}, {count(self.across.sum())} of them across splits; {test}."
 
     def tables(self) -> list[tuple[str, pd.DataFrame]]:
         part, rows = self._part[self.pairs], []
@@ -113,8 +110,7 @@ class NearDuplicates(Record):
         """Return a table of some pairs, those across splits first, no row twice; none if there are no pairs."""
         every, found, seen = self.data.joined(), [], set()
         for k in np.argsort(~self.across, kind="stable"):
-            pair = self.pairs[k]
-            if len(found) < 5 and seen.isdisjoint(pair):
+            if len(found) < 5 and seen.isdisjoint(pair := self.pairs[k]):
                 seen.update(pair)
                 rows, splits = every.take(pair), ", ".join(PARTS[i] for i in self._part[pair])
                 labels = " / ".join(dict.fromkeys(rows.named_labels()))
@@ -158,7 +154,8 @@ def near_duplicates(data: Splits, *, threshold: float = 0.8) -> NearDuplicates:
 
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; it must be above 0 and at most 1")
-    compared = (f" {normalised(text)[:COMPARED_CHARACTERS]} " for text in data.joined().texts)
+    # Of a longer text, only the beginning is compared: a model reads hardly more, and the memory stays bounded.
+    compared = (f" {normalised(text)[:2_000]} " for text in data.joined().texts)
     as_written = {"analyzer": "char", "ngram_range": (RUN, RUN), "lowercase": False, "norm": None, "dtype": np.int32}
     # (n, 2**20), 1 where a text has a run
     runs = HashingVectorizer(**as_written, binary=True, alternate_sign=False).transform(compared)

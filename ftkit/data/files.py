@@ -134,6 +134,7 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
 def _mapped(path: Path) -> pd.DataFrame:
     """Return a Parquet or Arrow file as a table that is read from disk as needed; Parquet from a copy, unpacked."""
     with contextlib.ExitStack() as opened:
+        file = opened.enter_context(path.open("rb"))
         if path.suffix.casefold() == ".parquet":
             # Few rows at a time: a row group has up to a million.
             packed = opened.enter_context(parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16))
@@ -143,8 +144,6 @@ def _mapped(path: Path) -> pd.DataFrame:
                 for batch in packed.iter_batches(1_000, use_threads=False):
                     copy.write_batch(batch)
             file.flush()
-        else:
-            file = opened.enter_context(path.open("rb"))
         mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         is_file = mapped[:6].to_pybytes() == b"ARROW1"  # the other form is a stream, as `datasets` writes it
         table = (ipc.open_file if is_file else ipc.open_stream)(mapped).read_all()

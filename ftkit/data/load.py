@@ -151,8 +151,7 @@ class _Table:
             self.drop(torn, "FT020", f"{excerpt!r}{others} had different labels; dropped")
         self.drop(self.rows.duplicated(["given", "wording"]), "FT019", "dropped repeated texts in")
         # A text or a group in two given splits: test keeps its rows, then valid, then train.
-        given = self.rows["given"]
-        leaks = given < given.groupby(self.unit()).transform("max")
+        leaks = self.rows["given"] < self.rows.groupby(self.unit())["given"].transform("max")
         self.drop(leaks, "FT021", "dropped", ", counted through all splits")
 
     def drop_small(self) -> None:
@@ -170,7 +169,6 @@ class _Table:
 
     def split(self, order: Sequence | None, name: str | None, shares: Sequence[float], seed: int) -> dict[str, Any]:
         """Return the fields of `Splits`: splits that the rows came with stay, missing ones are taken out of train."""
-        source = name or self.where
         self.drop_repeats()
         self.drop_small()
         cells = self.rows["label"]
@@ -180,7 +178,8 @@ class _Table:
         texts = texts if isinstance(self.texts.dtype, pd.ArrowDtype) else tuple(texts)
         labels = wanted if self.kind == "multiple" else wanted.argmax(1)
         labelled = {"kind": self.kind, "labels": labels, "label_names": names, "groups": self.rows.get("group")}
-        rows = Rows(name="all", texts=texts, ids=[f"row-{i + 1}" for i in self.rows.index], source=source, **labelled)
+        ids = [f"row-{i + 1}" for i in self.rows.index]
+        rows = Rows(name="all", texts=texts, ids=ids, source=name or self.where, **labelled)
         part_of = self.rows["given"].to_numpy(copy=True)
         missing = [i for i in range(3) if i == 0 or not (part_of == i).any()]
         own, shares = part_of == 0, np.array(shares)[missing]
@@ -193,4 +192,4 @@ class _Table:
             if lacking := [label for label, n in zip(part.label_names, part.counts, strict=True) if n == 0]:
                 told = f"{self.where}: {name} has no row with the label {', '.join(map(repr, lacking[:5]))}."
                 self.findings.append(Finding(code="FT027", message=told))
-        return {"name": source, "findings": tuple(self.findings), **parts}
+        return {"name": rows.source, "findings": tuple(self.findings), **parts}

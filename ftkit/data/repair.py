@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,8 +16,6 @@ from ftkit.findings import Finding, FtkitError
 
 #: Longer texts are cut: no encoder reads so far, and one runaway quote must not fill the memory.
 MAX_CHARACTERS = 1_000_000
-#: More distinct labels than this are an identifier or a measurement, not classes.
-MAX_LABELS = 1_000
 _LISTS, _NUMBERS = (list, tuple, set, frozenset, np.ndarray), (int, float, np.generic)
 _STANDS_FOR_NOTHING = {"nan", "null", "none", "n/a", "#n/a", "<na>", "nat"}
 
@@ -202,11 +200,10 @@ def labels(values: Sequence[Any], where: str, *, several: bool) -> tuple[list[tu
     if taken := [f"{shorten(old, 40)!r} as {shorten(new, 40)!r}" for old, new in name_of.items() if old != new]:
         found.append(Finding(code="FT015", message=f"{where}: took {listed(taken, 5)}."))
     names, n_rows = set(name_of.values()), len(cells) - len(none)
-    if len(names) > MAX_LABELS or (len(names) > 20 and len(names) > n_rows / 2):
+    if len(names) > 1_000 or (len(names) > 20 and len(names) > n_rows / 2):
         told = f"different labels in {count(n_rows)} rows, which look like an identifier or a measurement"
         raise FtkitError("FT018", f"{where}: expected classes, found {count(len(names))} {told}; give another label=.")
-    means = {cell: cell and tuple(sorted({name_of[e] for e in cell})) for cell in set(cells)}
-    return [means[cell] for cell in cells], found
+    return [cell and tuple(sorted({name_of[name] for name in cell})) for cell in cells], found
 
 
 def _spellings(written: Counter[str]) -> dict[str, str]:
@@ -215,11 +212,10 @@ def _spellings(written: Counter[str]) -> dict[str, str]:
     numbers = {name: _number(text) for name, text in tidy.items()}
     if all(n is not None and n.is_integer() for n in numbers.values()):
         return {name: str(int(n)) for name, n in numbers.items()}
-    uses: dict[str, Counter[str]] = defaultdict(Counter)
-    for name, text in tidy.items():
-        uses[text.casefold()][text] += written[name]
-    # The most frequent spelling; among equals the first in the alphabet, so that the order of rows does not matter.
-    best = {fold: min(spellings, key=lambda s: (-spellings[s], s)) for fold, spellings in uses.items()}
+    often = Counter(tidy[name] for name in written.elements())
+    # The most frequent spelling, which comes last, stays; among equals the first in the alphabet, so that the order of
+    # rows does not matter.
+    best = {text.casefold(): text for text in sorted(often, key=lambda text: (-often[text], text), reverse=True)}
     return {name: best[text.casefold()] for name, text in tidy.items()}
 
 

@@ -67,8 +67,8 @@ class Splits(Record):
     parts = property(attrgetter(*PARTS), doc="`train`, `valid` and `test`, in this order.")
     kind = property(attrgetter("train.kind"), doc='What the labels are: `"single"`, `"multiple"` or `"ordered"`.')
     label_names = property(attrgetter("train.label_names"), doc="The name of each label, in order of their numbers.")
-    n_labels = property(attrgetter("train.n_labels"), doc="How many labels there are to choose from.")
-    n_classes = n_labels  # the name that the literature of single labels uses
+    # The literature of single labels speaks of classes.
+    n_labels = n_classes = property(attrgetter("train.n_labels"), doc="How many labels there are to choose from.")
 
     def limit(self, per_class: int, seed: int = 0) -> "Splits":
         """Return splits with at most about `per_class` train rows a label; the test rows stay as they are.
@@ -180,6 +180,6 @@ class Splits(Record):
         return [("Rows per split", sizes), by_label, *self.found("Code", "Title", "Here")]
 
     def picture(self) -> Picture | None:
-        if len(set(self.train.counts.tolist())) == 1:
-            return None  # bars of one length say no more than the table
-        return label_bars(dict(zip(self.label_names, self.train.counts.tolist(), strict=True)), "train rows", _SHOWN)
+        counts = dict(zip(self.label_names, self.train.counts.tolist(), strict=True))
+        # Bars of one length say no more than the table.
+        return label_bars(counts, "train rows", _SHOWN) if len(set(counts.values())) > 1 else None
