@@ -198,8 +198,9 @@ class Rows(Record):
 
     def named_labels(self) -> list[str]:
         """Return each row's label by name; several are joined by "; "."""
-        having = map(np.flatnonzero, one_hot(self.labels, self.n_labels))
-        return ["; ".join(self.label_names[i] for i in labels) for labels in having]
+        if self.kind != "multiple":
+            return [self.label_names[i] for i in self.labels]
+        return ["; ".join(self.label_names[i] for i in np.flatnonzero(row)) for row in self.labels]
 
     def head(self, n: int = 5) -> pd.DataFrame:
         """Return the first `n` rows as a table of text, label and, where there are any, group."""
