@@ -1,5 +1,6 @@
 """What a step is made of: its rows, as tokens or as what frozen blocks made of them, the optimizer, rates and modes."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +9,6 @@ import torch
 
 from ftkit import cache, doctor, methods, tasks
 from ftkit.findings import Finding, FtkitError
-from ftkit.forecast.costs import depths
 from ftkit.plan import Plan
 from ftkit.pretrained import Base
 
@@ -87,11 +87,12 @@ class Feed:
 def frozen_prefix(base: Base, plan: Plan, groups: Groups, epoch: int) -> cache.Prefix | None:
     """Return what an epoch leaves frozen from below, or None if that is no whole block or is not to be kept."""
     movable = plan.movable(groups, epoch)
-    stage = [g for g, names in groups.items() if movable.intersection(names)]
-    depth, _ = depths(base, stage)
+    # Whatever its groups are called: below what moves, in the order of the computation.
+    below = list(itertools.takewhile(lambda g: not movable.intersection(groups[g]), groups))
+    depth = sum(g.startswith("block ") for g in below)
     if not plan.cache or not depth:
         return None
-    return cache.Prefix(base=base, depth=depth, pooled=stage == ["head"], dtype=plan.dtype)
+    return cache.Prefix(base=base, depth=depth, pooled=below == [g for g in groups if g != "head"], dtype=plan.dtype)
 
 
 def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator) -> list[list[int]]:
