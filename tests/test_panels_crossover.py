@@ -12,6 +12,7 @@ import ipywidgets
 import numpy as np
 import pytest
 import tiny
+from watching import text, until
 
 from ftkit import baseline, training
 from ftkit.plan import Plan
@@ -55,19 +56,6 @@ class Makers:
 
     def strategies(self):
         return {name: self.of(place) for place, name in enumerate(self.names)}
-
-
-def text(markup: str) -> str:
-    """What a reader sees of it, on one line."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
-
-
-def until(condition, within_s: float = 20) -> None:
-    """Wait until it is so."""
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def within(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:

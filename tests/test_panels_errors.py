@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import tiny
+from watching import text
 
 import ftkit as ft
 from ftkit.data import Rows
@@ -41,11 +42,6 @@ def both(data) -> tuple[Evaluation, Evaluation]:
 @pytest.fixture(scope="module")
 def run(base, data):
     return fit(base, data, Plan(train="head", start="probe", epochs=1, keep="last"), on_event=None)
-
-
-def text(markup: str) -> str:
-    """What a reader sees of it."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
 
 
 def shown(panel: ErrorsPanel) -> str:

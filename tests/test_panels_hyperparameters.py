@@ -6,7 +6,6 @@ import gc
 import html
 import re
 import threading
-import time
 import weakref
 
 import ipywidgets
@@ -14,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from watching import slow, text, until
 
 from ftkit import training
 from ftkit.evaluation import evaluate
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
-from ftkit.pretrained import Base
 from ftkit.widgets import TrainingPanel
 from ftkit.widgets import training as shared
 from ftkit.widgets.panel import _PLACES
@@ -43,26 +42,6 @@ def _a_new_session():
 @pytest.fixture
 def data():
     return tiny.splits()
-
-
-def text(markup: str) -> str:
-    """What a reader sees of it, on one line."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
-
-
-def until(condition, within_s: float = 20) -> None:
-    """Wait until it is so."""
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-
-
-def slow(delay_s: float) -> Base:
-    """A base that takes its time for every batch."""
-    base = tiny.base()
-    base.encoder.register_forward_pre_hook(lambda *_: time.sleep(delay_s))
-    return base
 
 
 def states(panel: HyperparameterPanel) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tiny
 from ipywidgets import HTML
+from watching import text
 
 import ftkit as ft
 from ftkit.checks.labels import DROP, KEEP, Decisions, LabelIssues, label_issues
@@ -49,11 +50,6 @@ def data(request) -> Splits:
 @pytest.fixture
 def panel(data) -> LabelsPanel:
     return LabelsPanel(data, issues_of(data))
-
-
-def text(markup: str) -> str:
-    """What a reader sees of it."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
 
 
 def shown(panel: LabelsPanel) -> str:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import tiny
+from watching import text
 
 from ftkit.data import Rows, Splits, load_data
 from ftkit.findings import FtkitError
@@ -30,11 +31,6 @@ def copied():
         for name, t in texts.items()
     }
     return Splits(name="copied", **parts)
-
-
-def text(markup: str) -> str:
-    """What a reader sees of it."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
 
 
 def shown(panel: DataPanel) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from watching import text
 
 from ftkit.drift import Drift
 from ftkit.drift.moved import ATTENTION, VECTORS, WEIGHTS
@@ -36,11 +37,6 @@ def measured(runs):
     panel = WhatMovedPanel(runs, key="measured")
     panel.run_blocking()
     return panel
-
-
-def text(markup: str) -> str:
-    """What a reader sees of it."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
 
 
 def lines(markup: str) -> dict[str, dict[str, str]]:

@@ -13,11 +13,11 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 import tiny
+from watching import slow, text, until
 
 from ftkit import evaluation, report, training
 from ftkit.findings import FtkitError
 from ftkit.plan import Plan
-from ftkit.pretrained import Base
 from ftkit.widgets import FreezePanel, TrainingPanel
 from ftkit.widgets.live import chart, thin
 from ftkit.widgets.panel import _PLACES
@@ -45,26 +45,6 @@ def base():
 @pytest.fixture
 def data():
     return tiny.splits()
-
-
-def text(markup: str) -> str:
-    """What a reader sees of it, on one line."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
-
-
-def until(condition, within_s: float = 20) -> None:
-    """Wait until it is so."""
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-
-
-def slow(delay_s: float) -> Base:
-    """A base that takes its time for every batch."""
-    base = tiny.base()
-    base.encoder.register_forward_pre_hook(lambda *_: time.sleep(delay_s))
-    return base
 
 
 def stop(panel: TrainingPanel) -> None:
